@@ -69,7 +69,9 @@ class Features:
         return replace(self, x=self.layers[name], tau=tau, name=f"{base}/{name}")
 
     def __getitem__(self, i: int | slice) -> Features:
-        """A sub-batch; an integer keeps the batch dimension."""
+        """A sub-batch; an integer keeps the batch dimension (IndexError past the end, so loops stop)."""
+        if isinstance(i, int) and not -len(self) <= i < len(self):
+            raise IndexError(f"image {i} of a batch of {len(self)}")
         s = slice(i, i + 1 or None) if isinstance(i, int) else i
         cut = lambda t: None if t is None else t[s]  # noqa: E731
         return replace(

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from .errors import SempartError
 
@@ -32,10 +32,10 @@ class Profile(BaseModel):
 
     name: Name
     dataset: Literal["demo", "photos", "paper"]
-    limit: int | None = None
-    size: int = 224
-    repeats: int = 5
-    train_steps: int | None = None
+    limit: PositiveInt | None = None
+    size: PositiveInt = 224
+    repeats: PositiveInt = 5
+    train_steps: PositiveInt | None = None
     write: bool = True
     data_root: pathlib.Path | None = None
     device: str = "cpu"
@@ -53,6 +53,21 @@ _PROFILES: dict[str, dict] = {
 def names() -> list[str]:
     """The names of the profiles."""
     return list(_PROFILES)
+
+
+def resolve_device(device: str = "auto") -> str:
+    """``auto`` as ``cuda`` or ``cpu``; SempartError for a device that torch does not know or have here."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError as e:
+        raise SempartError(f"device {device!r}: unknown; choose auto, cpu, cuda or cuda:0") from e
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise SempartError(f"device {device!r}: there is no such GPU here; choose cpu or auto")
+    return device
 
 
 def load(
@@ -76,10 +91,7 @@ def load(
     """
     if name not in _PROFILES:
         raise SempartError(f"unknown profile {name!r}; choose one of: {', '.join(_PROFILES)}")
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(device)
     values = {"name": name, **_PROFILES[name], "data_root": data_root or None, "device": device, **changes}
     try:
         profile = Profile(**values)

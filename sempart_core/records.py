@@ -101,6 +101,8 @@ class Record:
             raise SempartError(f"record {self.row!r}/{self.metric!r}: '/' in a metric and '|' are reserved")
         if not math.isfinite(self.value):
             raise SempartError(f"record {self.table}/{self.row}/{self.metric}: the value is {self.value}")
+        if self.ci is not None and not all(map(math.isfinite, self.ci)):
+            raise SempartError(f"record {self.table}/{self.row}/{self.metric}: the interval is {self.ci}")
 
 
 def list_hash(names: Iterable[str]) -> str:
@@ -139,7 +141,7 @@ def write_rows(records: Sequence[Record], folder: str | os.PathLike | None = Non
         row["value"] = _rounded(r.value)
         row["ci"] = None if r.ci is None else [_rounded(v) for v in r.ci]
         files.setdefault(folder / r.profile / f"{r.table}--{r.dataset or 'none'}.json", []).append(row)
-    changed = []
+    texts: dict[pathlib.Path, str] = {}  # all of them before the first is written: all or nothing
     for path, new in files.items():
         writers = {r["notebook"] for r in new}
         kept = [r for r in _read(path) if r["notebook"] not in writers] if path.exists() else []
@@ -147,10 +149,9 @@ def write_rows(records: Sequence[Record], folder: str | os.PathLike | None = Non
         keys = [(r["row"], r["metric"], r["seed"], r["backbone"], r["preset"]) for r in rows]
         if twice := {k for k in keys if keys.count(k) > 1}:
             raise SempartError(f"{path.name}: two rows for {sorted(twice)[0]}; give each its own row name")
-        text = "[\n" + ",\n".join(json.dumps(r, sort_keys=True, ensure_ascii=False) for r in rows) + "\n]\n"
-        if write_text(path, text):
-            changed.append(path)
-    return changed
+        lines = (json.dumps(r, sort_keys=True, ensure_ascii=False, default=_plain) for r in rows)
+        texts[path] = "[\n" + ",\n".join(lines) + "\n]\n"
+    return [path for path, text in texts.items() if write_text(path, text)]
 
 
 def load_rows(
@@ -172,6 +173,15 @@ def _read(path: pathlib.Path) -> list[dict]:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as e:
         raise SempartError(f"{path}: not valid JSON ({e}); delete it and run its notebook again") from e
+
+
+def _plain(v: object) -> object:
+    """What :mod:`json` cannot write by itself: scalars of numpy and torch, and paths."""
+    if callable(item := getattr(v, "item", None)):
+        return item()
+    if isinstance(v, os.PathLike):
+        return os.fspath(v)
+    raise SempartError(f"a record holds {v!r}, which is no number or text; convert it before writing")
 
 
 def _rounded(v: float) -> float:

@@ -70,6 +70,10 @@ class Registry(Mapping):
     def __getitem__(self, name: str) -> Callable:
         return self._entry(name)[1]
 
+    def get(self, name: str, default: Callable | None = None) -> Callable | None:
+        """The factory of ``name``, or ``default`` where there is none."""
+        return self._entries[name][1] if name in self._entries else default
+
     def card(self, name: str) -> Card:
         """The card of ``name``; SempartError names the known entries."""
         return self._entry(name)[0]
