@@ -1,5 +1,6 @@
-"""Methods, one file a paper, one registry: ``get("tokencut")(features) -> Prediction``."""
+"""Methods, one file a paper, one registry: ``METHODS["tokencut"](tau=.6).predict(features)``."""
 
-from .base import METHODS, Prediction
+from . import deep_spectral, dino_seg, lost, tokencut  # noqa: F401  (each registers itself)
+from .base import METHODS, Method, Prediction
 
-__all__ = ["METHODS", "Prediction"]
+__all__ = ["METHODS", "Method", "Prediction"]

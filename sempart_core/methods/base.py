@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import SempartError
+from ..features import Features
 from ..registry import Registry
+
+if TYPE_CHECKING:
+    from ..backbones import Backbone
 
 METHODS = Registry("method")
 
@@ -32,8 +40,8 @@ class Prediction:
         ``B x k x N``.
     size : (int, int)
         ``(H, W)`` of the network's input without padding, in pixels.
-    patch : int
-        Pixels a grid cell covers in each direction (1 for a mask at pixel resolution).
+    covers : (int, int), optional
+        Pixels the grid covers, padding included; ``size`` if the input was not padded.
     """
 
     soft: Tensor
@@ -42,28 +50,30 @@ class Prediction:
     boxes: Tensor | None = None
     eigenvectors: Tensor | None = None
     size: tuple[int, int] = (0, 0)
-    patch: int = 1
+    covers: tuple[int, int] | None = None
 
     def resize(self, size: tuple[int, int], mode: str = "bilinear") -> Prediction:
         """Masks and boxes at ``size = (H, W)`` pixels of the original photograph.
 
-        The grid is first brought to the padded input size, the padding is cut, and the rest is
-        resized; ``mask`` is ``soft_of_mask > .5`` for ``"bilinear"`` and exact for ``"nearest"``.
+        A padded grid is first brought to the padded input and the padding cut. The mask is the
+        interpolated 0/1 mask above 1/2 for ``"bilinear"`` and a copy of its cells for ``"nearest"``.
         """
-        h, w = self.soft.shape[-2:]
         H, W = self.size
+        covers = self.covers or self.size
 
         def up(t: Tensor) -> Tensor:
             t = t[:, None].float()
             kw = {} if mode == "nearest" else {"align_corners": False}
-            if (h * self.patch, w * self.patch) != (H, W):  # zero-padded input: cut the padding first
-                t = F.interpolate(t, (h * self.patch, w * self.patch), mode=mode, **kw)[..., :H, :W]
+            if covers != self.size:
+                t = F.interpolate(t, covers, mode=mode, **kw)[..., :H, :W]
             return F.interpolate(t, size, mode=mode, **kw)[:, 0] if t.shape[-2:] != size else t[:, 0]
 
         boxes = self.boxes
         if boxes is not None:
             boxes = boxes * boxes.new_tensor([size[1] / W, size[0] / H, size[1] / W, size[0] / H])
-        return replace(self, soft=up(self.soft), mask=up(self.mask) > 0.5, boxes=boxes, size=size, patch=1)
+        return replace(
+            self, soft=up(self.soft), mask=up(self.mask) > 0.5, boxes=boxes, size=size, covers=None
+        )
 
     def __len__(self) -> int:
         return self.soft.shape[0]
@@ -71,5 +81,56 @@ class Prediction:
     @staticmethod
     def cat(parts: list[Prediction]) -> Prediction:
         """Concatenate predictions of the same grid."""
-        join = lambda k: None if getattr(parts[0], k) is None else torch.cat([getattr(p, k) for p in parts])  # noqa: E731
-        return replace(parts[0], **{k: join(k) for k in ("soft", "mask", "seed", "boxes", "eigenvectors")})
+        names = ("soft", "mask", "seed", "boxes", "eigenvectors")
+        have = {k: [getattr(p, k) for p in parts] for k in names}
+        return replace(parts[0], **{k: None if v[0] is None else torch.cat(v) for k, v in have.items()})
+
+
+class Method(ABC):
+    """Base of all methods.
+
+    Parameters
+    ----------
+    backbone : Backbone, optional
+        Needed only where :meth:`predict` is given images.
+    """
+
+    #: how an image is brought to a multiple of the patch size: "resize" or "pad" (protocol of the method)
+    policy: ClassVar[str] = "resize"
+
+    def __init__(self, backbone: Backbone | None = None) -> None:
+        self.backbone = backbone
+
+    def predict(self, x: Tensor | Features) -> Prediction:
+        """Predict from ``B x 3 x H x W`` RGB images in [0, 1] or from extracted features."""
+        if isinstance(x, Features):
+            return self.from_features(x)
+        if self.backbone is None:
+            raise SempartError(
+                f"{type(self).__name__} was given images but no backbone; pass backbone=load_backbone(NAME)"
+            )
+        return self.from_features(self.backbone.extract(x, policy=self.policy))
+
+    @abstractmethod
+    def from_features(self, f: Features) -> Prediction:
+        """The method itself, on a batch of features."""
+
+
+def threshold_of(f: Features, tau: float | None) -> float:
+    """``tau`` as given, else the default that travels with the features."""
+    if tau is None and f.tau is None:
+        raise SempartError(f"no threshold: pass tau=..., the features {f.name or 'given'!r} carry no default")
+    return f.tau if tau is None else tau
+
+
+def pixel_boxes(cells: list, grid: tuple[int, int], covers: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Boxes of grid cells ``(x0, y0, x1, y1)`` or None, in pixels, clipped to the unpadded ``size``."""
+    scale = np.array([covers[1] / grid[1], covers[0] / grid[0]] * 2)
+    limit = np.array([size[1], size[0]] * 2)
+    rows = [np.full(4, np.nan) if c is None else np.minimum(np.asarray(c) * scale, limit) for c in cells]
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+def padded_size(f: Features) -> tuple[int, int]:
+    """Pixels the grid of ``f`` covers: the padded input."""
+    return f.grid[0] * f.patch, f.grid[1] * f.patch
