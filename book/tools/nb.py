@@ -291,7 +291,7 @@ def main() -> int:
     ap.add_argument("-j", type=int, default=2, help="notebooks at a time")
     ap.add_argument("--timeout", type=int, default=1800, help="seconds for one cell")
     ap.add_argument("--force", action="store_true")
-    a = ap.parse_args()
+    a = ap.parse_intermixed_args()
     todo = {"sync": sync, "check": check, "run": lambda: run(a), "list": lambda: show(a.only)}
     return min(1, todo[a.what]())
 
