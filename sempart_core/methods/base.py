@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..backbones import Backbone
 
 METHODS = Registry("method")
+_PER_IMAGE = ("soft", "mask", "seed", "boxes", "eigenvectors")
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,17 @@ class Prediction:
     def __len__(self) -> int:
         return self.soft.shape[0]
 
+    def __getitem__(self, i: int) -> Prediction:
+        """One image of the batch, as a batch of one."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} of a batch of {len(self)}")
+        have = {k: getattr(self, k) for k in _PER_IMAGE}
+        return replace(self, **{k: v if v is None else v[i : i + 1] for k, v in have.items()})
+
     @staticmethod
     def cat(parts: list[Prediction]) -> Prediction:
         """Concatenate predictions of the same grid."""
-        names = ("soft", "mask", "seed", "boxes", "eigenvectors")
-        have = {k: [getattr(p, k) for p in parts] for k in names}
+        have = {k: [getattr(p, k) for p in parts] for k in _PER_IMAGE}
         return replace(parts[0], **{k: None if v[0] is None else torch.cat(v) for k, v in have.items()})
 
 
