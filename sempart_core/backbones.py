@@ -115,7 +115,7 @@ class Backbone:
         wanted = {name: self._parse(name) for name in layers}
         if not layers:
             raise SempartError("layers is empty; name at least one, such as 'tokens@11'")
-        images = _checked(images).to(self.device)
+        images = checked(images).to(self.device)
         x, images = fit(images, self.patch, policy)
         grid = (x.shape[-2] // self.patch, x.shape[-1] // self.patch)
         parts = [self._forward(xi, wanted, attention, amp) for xi in x.split(batch)]
@@ -196,7 +196,8 @@ def fit(images: Tensor, patch: int, policy: str) -> tuple[Tensor, Tensor]:
     return x, images
 
 
-def _checked(images: Tensor) -> Tensor:
+def checked(images: Tensor) -> Tensor:
+    """``images`` as float32 in [0, 1], or a SempartError that says what is wrong with them."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise SempartError(f"images must be a tensor B x 3 x H x W, got {got}; see images.to_tensor")

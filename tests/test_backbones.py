@@ -360,3 +360,10 @@ def test_the_default_backbone_loads_when_it_is_there():
     assert (b.depth, b.dim, b.patch, b.model.num_prefix_tokens) == (12, 384, 14, 5)
     f = b.extract(pictures(1, 56, 56), layers=["queries@11", "tokens@10"])
     assert f.tau == b.tau("queries@11") == b.card.extra["tau"] and f.attention.shape == (1, 6, 16)
+
+
+def test_the_package_loads_by_name():
+    import sempart_core
+
+    with pytest.raises(SempartError, match="unknown backbone"):
+        sempart_core.load("dino_vits9")
