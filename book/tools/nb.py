@@ -5,6 +5,7 @@ python book/tools/nb.py run [-j 2]           demo profile, in place, only what c
 python book/tools/nb.py run --profile smoke  every notebook once into runs/smoke, no rows written
 python book/tools/nb.py run --profile photos --data-root DIR   into runs/photos, rows into book/results
 python book/tools/nb.py check                pairs equal, outputs fresh, run in order, sizes in budget
+python book/tools/nb.py compare              light notebooks again, every output compared (nbval)
 python book/tools/nb.py list [light]         names of the notebooks
 
 Lines in a code cell steer a notebook: ``# nb: light`` (outputs are compared by nbval in ``make test``),
@@ -23,6 +24,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -196,6 +198,20 @@ def run(args) -> int:
     return len(failed)
 
 
+def kernel_env(scratch: str) -> dict[str, str]:
+    """Kernels that depend on nothing of the user's, and see a copy of the rows."""
+    if (ROOT / "book" / "results").exists():
+        shutil.copytree(ROOT / "book" / "results", f"{scratch}/results", dirs_exist_ok=True)
+    return {
+        "PYTHONHASHSEED": "0",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "IPYTHONDIR": f"{scratch}/ipython",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "TQDM_DISABLE": "1",
+        "SEMPART_RESULTS": f"{scratch}/results",
+    }
+
+
 def _together(todo: dict[str, tuple], jobs: int) -> list[str]:
     """Run jobs in processes (kernels of threads would wait for each other), telling what goes on."""
     if not todo:
@@ -281,9 +297,33 @@ def show(which: list[str]) -> int:
     return 0
 
 
+def compare() -> int:
+    """nbval over the light notebooks: run them and compare every output with the committed one."""
+    light = [
+        str(p.with_suffix(".ipynb")) for p in sources() if "light" in directives(code_of(jupytext.read(p)))
+    ]
+    if not light:
+        print("no notebook is marked '# nb: light'")
+        return 0
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        "--nbval",
+        "--nbval-cell-timeout",
+        "300",
+    ]
+    command += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg"), *light]
+    with tempfile.TemporaryDirectory(prefix="sempart-") as scratch:
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **kernel_env(scratch)}).returncode
+
+
 def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("what", choices=["sync", "run", "check", "list"])
+    ap.add_argument("what", choices=["sync", "run", "check", "compare", "list"])
     ap.add_argument("only", nargs="*", help="run: names of notebooks; list: a mark such as light")
     ap.add_argument("--profile", default="demo", choices=["smoke", "demo", "photos", "paper"])
     ap.add_argument("--data-root", default="")
@@ -292,7 +332,13 @@ def main() -> int:
     ap.add_argument("--timeout", type=int, default=1800, help="seconds for one cell")
     ap.add_argument("--force", action="store_true")
     a = ap.parse_intermixed_args()
-    todo = {"sync": sync, "check": check, "run": lambda: run(a), "list": lambda: show(a.only)}
+    todo = {
+        "sync": sync,
+        "check": check,
+        "compare": compare,
+        "run": lambda: run(a),
+        "list": lambda: show(a.only),
+    }
     return min(1, todo[a.what]())
 
 

@@ -1,0 +1,292 @@
+"""``{paper-table}``: numbers measured here beside those a paper reports, as a native table."""
+
+from __future__ import annotations
+
+import string
+
+from companion_rows import (
+    KINDS,
+    LOG,
+    as_float,
+    family,
+    measured_rows,
+    metric_name,
+    number,
+    reported_rows,
+    tip_measured,
+    tip_reported,
+)
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+HIGHER_IS_BETTER = {"iou", "acc", "max_f", "corloc", "miou", "f", "ap", "ap50"}
+NOT_RUN = "not run here"
+
+
+def words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def lines(text: str) -> list[str]:
+    return [s.strip() for s in text.replace(";", "\n").splitlines() if s.strip()]
+
+
+class TableDirective(SphinxDirective):
+    """What the tables of this extension share: building docutils tables with captions and numbers."""
+
+    def build(
+        self, heads: list[list[tuple]], body: list[list], widths: list[int], classes: list[str]
+    ) -> nodes.table:
+        """``heads``: rows of (text, columns, rows) cells; ``body``: rows of text, nodes or lists of them."""
+        table = nodes.table(classes=["paper-table", *classes, *self.options.get("class", [])])
+        caption = self.options.get("caption") or " ".join(self.content)
+        if caption:
+            table += nodes.title(caption, "", *self.parse_inline(caption)[0])
+        group = nodes.tgroup(cols=len(widths))
+        table += group
+        for i, width in enumerate(widths):
+            group += nodes.colspec(colwidth=width, **({"stub": 1} if i == 0 else {}))
+        head, rows = nodes.thead(), nodes.tbody()
+        for row in heads:
+            line = nodes.row()
+            for text, columns, deep in row:
+                entry = nodes.entry(**({"morecols": columns - 1} if columns > 1 else {}))
+                if deep > 1:
+                    entry["morerows"] = deep - 1
+                line += entry + nodes.paragraph("", "", *_nodes(text))
+            head += line
+        for row in body:
+            line = nodes.row()
+            for cell in row:
+                line += nodes.entry() + nodes.paragraph("", "", *_nodes(cell))
+            rows += line
+        group += head
+        group += rows
+        self.set_source_info(table)
+        self.add_name(table)
+        return table
+
+
+def _nodes(cell) -> list[nodes.Node]:
+    if isinstance(cell, list):
+        return [n for c in cell for n in _nodes(c)]
+    return [cell if isinstance(cell, nodes.Node) else nodes.Text(cell)]
+
+
+class PaperTable(TableDirective):
+    """``{paper-table} table``: rows of one table, measured columns first, reported columns marked.
+
+    Options
+    -------
+    metrics, datasets, profiles : words; default: all that the rows have, in their order
+    rows : rows to show, in this order, one a line (or separated by ``;``)
+    reported : stem of ``book/reported/<stem>.csv``
+    reported-metrics, reported-datasets, reported-groups : restrict it; groups separated by ``;``
+    reported-rows : ``ours = theirs`` lines where names differ; a reported row that is named by no
+        measured row and no such line is left out, unless ``reported-all`` is given
+    backbone, preset, seed : select among rows of one name
+    mix-families : allow measured numbers of several metric families in a column; each cell names its own
+    no-ci, format, caption, name, class
+    """
+
+    required_arguments = 1
+    has_content = True
+    option_spec = {  # noqa: RUF012
+        **{
+            k: directives.unchanged
+            for k in (
+                "name", "caption", "metrics", "datasets", "profiles", "rows", "reported", "reported-metrics",
+                "reported-datasets", "reported-groups", "reported-rows", "backbone", "preset", "seed", "format",
+            )
+        },
+        **{k: directives.flag for k in ("mix-families", "no-ci", "reported-all")},
+        "class": directives.class_option,
+    }  # fmt: skip
+
+    def run(self):
+        table = self.arguments[0]
+        rows = [r for r in measured_rows(self.env) if r["table"] == table and self._selected(r)]
+        self.notes: list[str] = []
+        theirs = self._reported()
+        if not rows and not theirs:
+            LOG.warning("paper-table: no rows for %r", table, location=self.get_location())
+            return []
+        ours = {}
+        for r in rows:
+            key = (r["profile"], r["dataset"], r["metric"], r["row"])
+            if key in ours:
+                LOG.warning("paper-table %s: two rows for %s; add :seed:, :backbone: or :preset:", table,
+                            "/".join(key), location=self.get_location())  # fmt: skip
+            ours[key] = r
+        own_cols = list(dict.fromkeys((r["profile"], r["dataset"]) for r in rows))
+        metrics = words(self.options.get("metrics", "")) or list(dict.fromkeys(r["metric"] for r in rows))
+        own = [
+            (p, d, m) for p, d in own_cols for m in metrics if any((p, d, m, r["row"]) in ours for r in rows)
+        ]
+        rep = list(dict.fromkeys((r["dataset"], r["metric"]) for r in theirs.values()))
+        names = self._names(rows, theirs)
+        body = []
+        for name in names:
+            cells: list = [self._label(name, ours, own, theirs, rep)]
+            cells += [self._own(ours.get((*c, name)), c, ours, names) for c in own]
+            cells += [self._their(theirs.get((*c, name)), c, theirs) for c in rep]
+            body.append(cells)
+        for c in own:
+            self._one_family(table, c, ours, names)
+        classes = ["wide"] if len(own) + len(rep) > 5 else []
+        node = self.build(
+            self._heads(own, rep, ours, theirs), body, [4] + [2] * (len(own) + len(rep)), classes
+        )
+        return [node, *self._notes()]
+
+    def _selected(self, r: dict) -> bool:
+        want = {
+            k: words(self.options[k + "s"])
+            for k in ("metric", "dataset", "profile")
+            if k + "s" in self.options
+        }
+        want |= {k: words(self.options[k]) for k in ("backbone", "preset", "seed") if k in self.options}
+        return all(str(r[k]) in v for k, v in want.items())
+
+    def _reported(self) -> dict[tuple, dict]:
+        """(dataset, metric, our row name) -> reported row."""
+        stem = self.options.get("reported")
+        if not stem:
+            return {}
+        found = reported_rows(self.env, stem)
+        if not found:
+            LOG.warning("paper-table: no file book/reported/%s.csv", stem, location=self.get_location())
+        alias = {}
+        for line in lines(self.options.get("reported-rows", "")):
+            ours, _, theirs = (s.strip() for s in line.partition("="))
+            alias[theirs] = ours
+        keep = {
+            k: words(self.options[f"reported-{k}s"])
+            for k in ("metric", "dataset")
+            if f"reported-{k}s" in self.options
+        }
+        if "reported-groups" in self.options:
+            keep["group"] = lines(self.options["reported-groups"])
+        out = {}
+        for r in found:
+            if r["unit"] == "text" or not all(r[k] in v for k, v in keep.items()):
+                continue
+            key = (r["dataset"], r["metric"], alias.get(r["row"], r["row"]))
+            if key in out:
+                LOG.warning("paper-table: %s reports two numbers for %s; add :reported-groups:", stem,
+                            "/".join(key), location=self.get_location())  # fmt: skip
+            out[key] = r
+        if unknown := set(alias) - {r["row"] for r in found}:
+            LOG.warning(
+                "paper-table: %s has no row %r", stem, sorted(unknown)[0], location=self.get_location()
+            )
+        self.alias = alias
+        return out
+
+    def _names(self, rows: list[dict], theirs: dict) -> list[str]:
+        measured = list(dict.fromkeys(r["row"] for r in rows))
+        named = [*measured, *(n for n in getattr(self, "alias", {}).values() if n not in measured)]
+        reported = list(dict.fromkeys(k[2] for k in theirs))
+        everyone = named + [n for n in reported if n not in named and "reported-all" in self.options]
+        if "rows" not in self.options:
+            return list(dict.fromkeys(everyone))
+        chosen = lines(self.options["rows"])
+        for n in chosen:
+            if n not in measured and n not in reported:
+                LOG.warning("paper-table: no row %r", n, location=self.get_location())
+        return chosen
+
+    def _heads(self, own, rep, ours, theirs) -> list[list[tuple]]:
+        first: list[tuple] = [("method", 1, 2)]
+        second: list[tuple] = []
+        for p, d in dict.fromkeys((p, d) for p, d, _ in own):
+            ms = [m for q, e, m in own if (q, e) == (p, d)]
+            hits = [r for k, r in ours.items() if k[:2] == (p, d)]
+            n = sorted({r["n"] for r in hits})
+            size = f", n = {n[0]}" if len(n) == 1 and n[0] else ""
+            first.append((f"measured: {d or 'no images'} ({p}{size})", len(ms), 1))
+            for m in ms:
+                sets = sorted({r["preset"] for r in hits if r["metric"] == m and r["preset"]})
+                unit = next((r["unit"] for r in hits if r["metric"] == m), "")
+                mark = sets[0] if len(sets) == 1 and sets[0] != m else unit
+                second.append((metric_name(m) + (f" [{mark}]" if mark else ""), 1, 1))
+        for d in dict.fromkeys(d for d, _ in rep):
+            ms = [m for e, m in rep if e == d]
+            first.append((nodes.emphasis(text=f"reported: {d or 'no images'}"), len(ms), 1))
+            for m in ms:
+                hits = [r for k, r in theirs.items() if k[:2] == (d, m)]
+                mark = self._main(hits)
+                unit = {"percent": "%", "fraction": ""}.get(hits[0]["unit"], hits[0]["unit"])
+                text = " ".join(
+                    x for x in (metric_name(m), unit, f"[{mark}]" if mark and mark != m else "") if x
+                )
+                second.append((nodes.emphasis(text=text), 1, 1))
+        return [first, second]
+
+    @staticmethod
+    def _main(hits: list[dict]) -> str:
+        """The metric preset most of a reported column's rows have; others are marked in their cells."""
+        sets = [r["preset"] for r in hits]
+        return max(sets, key=sets.count) if sets else ""
+
+    def _label(self, name, ours, own, theirs, rep):
+        kinds = {ours[*c, name]["kind"] for c in own if (*c, name) in ours}
+        kinds |= {theirs[*c, name]["kind"] for c in rep if (*c, name) in theirs}
+        marks = [KINDS[k] for k in sorted(kinds) if k in KINDS]
+        return [name, *([nodes.emphasis(text=f" ({'; '.join(marks)})")] if marks else [])]
+
+    def _own(self, r, column, ours, names):
+        if r is None:
+            return nodes.inline(text=NOT_RUN, classes=["not-run"])
+        fmt = self.options.get("format", ".3f" if abs(r["value"]) < 10 else ".1f")
+        text = format(r["value"], fmt)
+        cell = number(text, text, kind="measured", tip=tip_measured(r), value=r["value"])
+        column_values = [ours[*column, n]["value"] for n in names if (*column, n) in ours]
+        if column[2] in HIGHER_IS_BETTER and len(column_values) > 1 and r["value"] == max(column_values):
+            cell["classes"].append("best")
+            cell = nodes.strong("", "", cell)
+        out = [cell]
+        if r["ci"] and "no-ci" not in self.options:
+            low, high = (format(v, fmt).replace("0.", ".", 1) for v in r["ci"])
+            out += [nodes.Text(" "), nodes.inline(text=f"{low}–{high}", classes=["ci"])]
+        if "mix-families" in self.options and r["preset"]:
+            out += [nodes.Text(" "), nodes.inline(text=f"[{r['preset']}]", classes=["ci"])]
+        return out
+
+    def _their(self, r, column, theirs):
+        if r is None or r["value"] in ("", "-", "—"):
+            why = "not reported" if r is None or not r["note"] else r["note"]
+            return number("–", "–", kind="reported", tip=why, value=None)
+        out = [
+            number(r["value"], r["value"], kind="reported", tip=tip_reported(r), value=as_float(r["value"]))
+        ]
+        main = self._main([x for k, x in theirs.items() if k[:2] == column])
+        if r["preset"] and main and family(r["preset"]) != family(main):
+            out.append(nodes.inline(text=f" [{r['preset']}]", classes=["ci"]))
+        if r["flag"]:
+            note = f"{r['flag']}: {r['note']}" if r["note"] else r["flag"]
+            if note not in self.notes:
+                self.notes.append(note)
+            i = self.notes.index(note)
+            letter = string.ascii_lowercase[i % 26] * (1 + i // 26)
+            out.append(nodes.superscript(text=letter))
+        return out
+
+    def _one_family(self, table, column, ours, names) -> None:
+        sets = {ours[*column, n]["preset"] for n in names if (*column, n) in ours}
+        families = {family(s) for s in sets if s}
+        if len(families) > 1 and "mix-families" not in self.options:
+            LOG.warning(
+                "paper-table %s: column %s mixes the metric families %s; choose one with :preset: or say "
+                ":mix-families:", table, "/".join(column), ", ".join(sorted(families)),
+                location=self.get_location())  # fmt: skip
+
+    def _notes(self) -> list[nodes.Node]:
+        if not self.notes:
+            return []
+        box = nodes.container(classes=["table-notes"])
+        for i, note in enumerate(self.notes):
+            letter = string.ascii_lowercase[i % 26] * (1 + i // 26)
+            box += nodes.paragraph("", "", nodes.superscript(text=letter), nodes.Text(f" {note}"))
+        return [box]
