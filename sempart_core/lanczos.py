@@ -1,0 +1,246 @@
+"""The largest eigenpairs of many symmetric operators at once, by Lanczos in lockstep.
+
+Cutting a photograph needs one eigenvector of a dense N x N matrix, and the price is the reading of that
+matrix. Lanczos reads it once a step and needs ten to twenty steps where the spectrum has a gap, while
+a tridiagonalisation costs 4/3 N^3 operations. One loop serves numpy (CPU) and torch (CUDA): the two
+share the few operations used here. See :mod:`sempart_core.spectral` for the graph side of the story.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # np.ndarray or torch.Tensor
+
+
+@dataclass
+class Pairs:
+    """Eigenpairs of a batch, largest first.
+
+    Parameters
+    ----------
+    values : array
+        ``B x k`` Ritz values, descending.
+    vectors : array
+        ``B x k x N`` unit vectors, orthogonal to each other and to ``fixed``.
+    converged : numpy array
+        ``B`` bool; False where ``steps`` did not suffice.
+    products : int
+        Reads of the matrix, summed over the batch.
+    """
+
+    values: Array
+    vectors: Array
+    converged: np.ndarray
+    products: int
+
+
+def _column(q: Array, w: Array) -> Array:
+    """``q w``: ``B x m x N`` times ``B x N`` is ``B x m``."""
+    return (q @ w[..., None])[..., 0]
+
+
+def _row(c: Array, q: Array) -> Array:
+    """``c q``: ``B x m`` times ``B x m x N`` is ``B x N``."""
+    return (c[:, None] @ q)[:, 0]
+
+
+def largest(
+    product: Callable[[Array, list[int]], Array],
+    fixed: Array,
+    start: Array,
+    k: int,
+    *,
+    xp: ModuleType = np,
+    tol: float = 1e-9,
+    floor: float = 1e-13,
+    steps: int = 300,
+) -> Pairs:
+    """The ``k`` largest eigenpairs in the orthogonal complement of ``fixed``.
+
+    Parameters
+    ----------
+    product : callable
+        ``product(x, which) -> y``: applies the operators number ``which`` (indices into the batch) to the
+        rows of ``x`` (``len(which) x N``).
+    fixed : array
+        ``B x f x N`` orthonormal rows, deflated: known eigenvectors.
+    start : array
+        ``B x N`` start vectors; made orthogonal to ``fixed`` here.
+    k : int
+        Wanted pairs, at most ``N - f``.
+    xp : module
+        ``numpy`` or ``torch``, matching the arrays.
+    tol : float
+        Bound on the angle between a Ritz vector and its eigenvector, estimated as residual / gap.
+    floor : float
+        A residual that counts as converged whatever the gap: the noise of one product.
+    steps : int
+        Most products a graph may cost.
+
+    Notes
+    -----
+    Full orthogonalisation, twice (Daniel, Gragg, Kaufman and Stewart 1976): with ten to a hundred steps
+    it costs less than a product and leaves no ghost copies. A Krylov space meets each eigenspace in
+    one direction only: a multiple eigenvalue shows one copy, which matters for ``k > 1`` and is the
+    caller's to check (:func:`sempart_core.spectral.fiedler` does, by a second run).
+    """
+    batch, f, n = fixed.shape
+    steps = min(steps, n - f)
+    values, vectors = _new(xp, (batch, k), fixed), _new(xp, (batch, k, n), fixed)
+    converged = np.zeros(batch, dtype=bool)
+    which, products = list(range(batch)), 0
+    room = min(steps, 24)
+    V = _new(xp, (batch, f + room + 1, n), fixed)
+    T = _new(xp, (batch, steps, steps), fixed)
+    V[:, :f] = fixed
+    w = start - _row(_column(fixed, start), fixed)
+    w = w - _row(_column(fixed, w), fixed)
+    V[:, f] = w / xp.sqrt((w * w).sum(-1))[:, None]
+    for j in range(steps):
+        if j == room:  # grow the basis by doubling; most graphs never get here
+            room = min(2 * room, steps)
+            bigger = _new(xp, (len(which), f + room + 1, n), fixed)
+            bigger[:, : f + j + 1] = V[:, : f + j + 1]
+            V = bigger
+        w = product(V[:, f + j], which)
+        products += len(which)
+        Q = V[:, : f + j + 1]
+        h = _column(Q, w)
+        w = w - _row(h, Q)
+        T[:, j, j] = h[:, f + j]
+        w = w - _row(_column(Q, w), Q)
+        beta = xp.sqrt((w * w).sum(-1))
+        exhausted = beta <= 0.01 * floor
+        last = j + 1 == steps
+        if j + 1 >= k and (last or j >= k + 3 or bool(exhausted.any())):
+            theta, S = xp.linalg.eigh(T[:, : j + 1, : j + 1])
+            residual = beta[:, None] * abs(S[:, -1, :])
+            done = _is_done(xp, theta, residual, k, tol, floor)
+            out = done | True if last else done
+            if bool(out.any()):
+                keep = []
+                for i, (is_out, is_done) in enumerate(zip(out.tolist(), done.tolist(), strict=True)):
+                    if not is_out:
+                        keep.append(i)
+                        continue
+                    g = which[i]
+                    converged[g] = is_done
+                    values[g] = theta[i, -k:] if k == 1 else _flip(xp, theta[i, -k:])
+                    best = S[i, :, -k:] if k == 1 else _flip(xp, S[i, :, -k:].T).T
+                    vectors[g] = best.T @ V[i, f : f + j + 1]
+                if not keep:
+                    break
+                which = [which[i] for i in keep]
+                V, T, w, beta, exhausted = V[keep], T[keep], w[keep], beta[keep], exhausted[keep]
+        if last:
+            break
+        if bool(exhausted.any()):  # an invariant subspace smaller than k: go on with a new direction
+            for i in np.flatnonzero(np.asarray(exhausted.tolist())):
+                Qi = V[i : i + 1, : f + j + 1]
+                fresh = start[which[i]][None].copy() if xp is np else start[which[i]][None].clone()
+                fresh = fresh * _like(xp, _noise(n, 1 + j), fixed)
+                for _ in range(3):
+                    fresh = fresh - _row(_column(Qi, fresh), Qi)
+                w[i] = fresh[0] / xp.sqrt((fresh * fresh).sum())
+                V[i, f + j + 1] = w[i]
+            coupled = xp.where(exhausted, xp.zeros_like(beta), beta)
+            scale = xp.where(exhausted, xp.ones_like(beta), beta)
+        else:
+            coupled = scale = beta
+        T[:, j, j + 1] = coupled
+        T[:, j + 1, j] = coupled
+        V[:, f + j + 1] = w / scale[:, None]
+    return Pairs(values, vectors, converged, products)
+
+
+def _is_done(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, floor: float) -> Array:
+    """Whether the top ``k`` Ritz pairs of each graph are converged: residual <= tol * gap, or noise."""
+    m = theta.shape[1]
+    done = None
+    for i in range(m - k, m):
+        gap = None
+        for other in (i - 1, i + 1):
+            if 0 <= other < m:
+                g = abs(theta[:, i] - theta[:, other])
+                gap = g if gap is None else xp.minimum(gap, g)
+        good = residual[:, i] <= floor
+        if gap is not None:
+            good = good | (residual[:, i] <= tol * gap)
+        done = good if done is None else done & good
+    return done
+
+
+def _new(xp: ModuleType, shape: tuple[int, ...], like: Array) -> Array:
+    return np.zeros(shape) if xp is np else xp.zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _like(xp: ModuleType, x: np.ndarray, like: Array) -> Array:
+    return x if xp is np else xp.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def _flip(xp: ModuleType, x: Array) -> Array:
+    return x[::-1] if xp is np else x.flip(0)
+
+
+def _noise(n: int, seed: int) -> np.ndarray:
+    """``N`` fixed pseudo-random numbers; no global generator is touched."""
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+class Symmetric:
+    """``y = A x`` for a symmetric C-contiguous numpy matrix, reading one triangle, without the GIL.
+
+    BLAS ``symv`` reads half of what ``gemv`` reads, and reading is the whole cost. It is called through
+    SciPy's exported function pointers (``scipy.linalg.cython_blas``, a public C interface) rather than
+    ``scipy.linalg.blas``, whose wrapper keeps the GIL, so that threads can work on other graphs.
+
+    Parameters
+    ----------
+    A : numpy array
+        ``N x N`` float32 or float64; not copied, must stay alive. Only its upper triangle is read.
+    """
+
+    def __init__(self, A: np.ndarray) -> None:
+        self.call = _blas("ssymv" if A.dtype == np.float32 else "dsymv")
+        self.real = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
+        self.A, self.n = A, ctypes.c_int(A.shape[0])
+        self.one, self.zero, self.unit = self.real(1), self.real(0), ctypes.c_int(1)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = np.ascontiguousarray(x, dtype=self.A.dtype)
+        y = np.empty_like(x)
+        ref = ctypes.byref
+        # BLAS counts columns first: its lower triangle is our upper one.
+        self.call(
+            b"L", ref(self.n), ref(self.one), self.A.ctypes.data, ref(self.n),
+            x.ctypes.data, ref(self.unit), ref(self.zero), y.ctypes.data, ref(self.unit),
+        )  # fmt: skip
+        return y
+
+
+_lock = threading.Lock()
+
+
+@cache
+def _blas(name: str) -> Callable:
+    """A BLAS function of the library SciPy is linked with, callable without the GIL."""
+    from scipy.linalg import cython_blas
+
+    with _lock:
+        capsule = cython_blas.__pyx_capi__[name]
+        get_name = ctypes.pythonapi.PyCapsule_GetName
+        get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+        get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        address = get_pointer(capsule, get_name(capsule))
+    p = ctypes.c_void_p
+    return ctypes.CFUNCTYPE(None, ctypes.c_char_p, p, p, p, p, p, p, p, p, p)(address)
