@@ -1,0 +1,336 @@
+"""One loop for every method and data set: photograph, features, prediction, mask, metric, record."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from . import foreground as strategies
+from . import metrics
+from . import refine as refiners
+from .backbones import Backbone, load_backbone
+from .errors import SempartError
+from .extraction import Progress, extract, extract_dataset
+from .features import Features
+from .images import to_tensor
+from .methods import METHODS, Method, Prediction
+from .records import Record, list_hash, versions
+
+if TYPE_CHECKING:
+    from .samples import Dataset, Sample
+
+__all__ = ["Evaluation", "build_method", "evaluate", "extract", "extract_dataset"]
+
+
+def build_method(name: str, *, foreground: str | None = None, variant: str | None = None, **params) -> Method:
+    """A registered method; parameters that are None are left to its defaults.
+
+    Raises
+    ------
+    SempartError
+        Unknown method, strategy or variant, or a parameter this method does not have.
+    """
+    factory = METHODS[name]
+    given = {"foreground": foreground, "variant": variant, **params}
+    given = {k: v for k, v in given.items() if v is not None}
+    if foreground is not None:
+        strategies.STRATEGIES[foreground]
+    has = inspect.signature(factory).parameters
+    for key in given:
+        if key not in has:
+            known = ", ".join(k for k in has if k not in ("backbone", "changes", "self"))
+            raise SempartError(f"method {name!r} has no parameter {key!r}; it has: {known}")
+    return factory(**given)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` measured.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The photographs, in order.
+    per_image : dict
+        Metric -> array over the photographs that have what it needs: ``iou``, ``acc``, ``max_f`` where
+        there are masks; ``corloc`` (bool, IoU >= .5) and ``corloc_gt`` (IoU > .5) where there are boxes.
+    metrics, ci95 : dict
+        Metric -> mean over images (``max_f``: the preset's aggregation), and its 95 % bootstrap interval.
+    seconds : dict
+        Step (``extract``, ``predict``, ``refine``) -> mean seconds a photograph.
+    provenance : dict
+        Everything needed to measure again.
+    """
+
+    names: tuple[str, ...]
+    per_image: dict[str, np.ndarray]
+    metrics: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    seconds: dict[str, float]
+    provenance: dict = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Photographs measured."""
+        return len(self.names)
+
+    def as_dict(self) -> dict:
+        """Plain values for JSON: ``n``, ``metrics``, ``ci95``, ``seconds``, ``provenance``."""
+        return {
+            "n": self.n,
+            "metrics": self.metrics,
+            "ci95": {k: list(v) for k, v in self.ci95.items()},
+            "seconds": self.seconds,
+            "provenance": self.provenance,
+        }
+
+    def records(self, table: str, row: str, *, only: Sequence[str] | None = None, **changes) -> list[Record]:
+        """One record a metric.
+
+        Parameters
+        ----------
+        table, row : str
+            Address in the book.
+        only : sequence of str, optional
+            These metrics only.
+        **changes
+            Fields of :class:`~sempart_core.records.Record` to set (``profile``, ``notebook``, ``kind``, ...).
+        """
+        p = self.provenance
+        base = {
+            "dataset": p["dataset"],
+            "list_hash": p["list_hash"],
+            "backbone": p["backbone"],
+            "backbone_sha256": p["sha256"],
+            "params": {
+                "method": p["method"],
+                "size": p["size"],
+                "feature": p["feature"],
+                "tau": p["tau"],
+                "refine": p["refine"],
+                **{k: v for k, v in p["params"].items() if v is not None},
+            },
+            "seed": p["seed"],
+            "device": p["device"],
+            "versions": p["versions"],
+        }
+        rows = []
+        for name in only or self.metrics:
+            preset = {"corloc": "corloc_ge", "corloc_gt": "corloc_gt"}.get(name, p["metric"])
+            own = {
+                **base,
+                "n": len(self.per_image[name]),
+                "preset": preset,
+                "value": self.metrics[name],
+                "ci": self.ci95[name],
+                **changes,
+            }
+            rows.append(Record(table=table, row=row, metric=name, **own))
+        return rows
+
+
+@torch.no_grad()
+def evaluate(
+    dataset: Dataset | Sequence[Sample],
+    method: Method | str,
+    backbone: Backbone | str | None = None,
+    *,
+    size: int = 224,
+    preset: str = "tokencut",
+    foreground: str | None = None,
+    refine: str | None = None,
+    refine_params: dict | None = None,
+    feature: str | None = None,
+    tau: float | None = None,
+    variant: str | None = None,
+    params: dict | None = None,
+    features: Sequence[Features] | None = None,
+    batch: int = 16,
+    cache: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a method on a data set.
+
+    The prediction is interpolated to the size of the photograph, refined there if asked, and binarised
+    where the metric preset says so. Only one batch is in memory at a time.
+
+    Parameters
+    ----------
+    dataset : sequence of Sample
+        With masks, boxes or both.
+    method : Method or str
+        A name is built with ``foreground``, ``variant`` and ``params``.
+    backbone : Backbone or str, optional
+        Not needed with ``features``; then only named in the provenance.
+    size : int
+        Side of the network's square input in pixels.
+    preset : str
+        Metric preset of :data:`sempart_core.metrics.PRESETS`.
+    refine : str, optional
+        Name in :data:`sempart_core.refine.REFINERS`, with ``refine_params``.
+    feature, tau
+        Feature ``kind@block`` of the graph and threshold; None for the backbone's.
+    features : sequence of Features, optional
+        From :func:`extract_dataset` on the same data set; nothing is extracted then.
+    seed : int
+        Of the bootstrap.
+    progress : callable, optional
+        Wraps the list of batches (``tqdm``).
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    SempartError
+        An empty data set, precomputed features of another length, or whatever the parts refuse.
+    """
+    if not len(dataset):
+        raise SempartError("the data set holds no photograph; check its folder and list")
+    name = method if isinstance(method, str) else _name_of(method)
+    if isinstance(method, str):
+        method = build_method(method, foreground=foreground, variant=variant, **(params or {}))
+    elif foreground or variant or params:
+        raise SempartError(
+            "foreground, variant and params belong to a method given by name; build yours with them"
+        )
+    backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+    if features is None and backbone is None:
+        raise SempartError("evaluate needs a backbone, or features extracted before; pass one of them")
+    if features is not None and sum(map(len, features)) != len(dataset):
+        raise SempartError(
+            f"{sum(map(len, features))} features for {len(dataset)} photographs; extract them from this data set"
+        )
+    meter, names, boxes, foreground_seen = metrics.Meter(preset), [], [], False
+    clock = dict.fromkeys(("extract", "predict", *(["refine"] if refine else [])), 0.0)
+    parts = features if features is not None else [None] * -(-len(dataset) // batch)
+    f = None
+    for part in progress(parts) if progress else parts:
+        start = len(names)
+        stop = min(start + (batch if part is None else len(part)), len(dataset))
+        samples = [dataset[i] for i in range(start, stop)]
+        with _timed(clock, "extract"):
+            if part is None:
+                x = to_tensor([s.image for s in samples], size)
+                f = extract(backbone, x, feature=feature, tau=tau, policy=method.policy, cache=cache)
+            else:
+                f = _choose(part, backbone, feature, tau)
+        with _timed(clock, "predict"):
+            prediction = method.predict(f)
+        for i, sample in enumerate(samples):
+            names.append(sample.name)
+            box, gt = _box(prediction[i], sample.image.shape[:2]), sample.boxes
+            boxes.append((box, None if gt is None else np.asarray(gt, float)))
+            if sample.mask is None:
+                continue
+            foreground_seen |= bool(sample.mask.any())
+            with _timed(clock, "refine"):
+                soft = _soft(prediction[i], sample.image, refine, refine_params or {})
+            try:
+                meter.update(soft, sample.mask, sample.void)
+            except SempartError as e:
+                raise SempartError(f"{sample.name}: {e}") from e
+    if len(meter) and not foreground_seen:
+        raise SempartError(
+            "no mask of this data set has any foreground; if the files are label maps, give the label to "
+            "ignore (void=255, on the command line --void 255)"
+        )
+    means, ci95, per_image = _summary(meter, boxes, seed)
+    hashed = getattr(dataset, "list_hash", None) or list_hash(names)
+    own = {k: _plain(v) for k, v in vars(method).items() if k not in ("backbone", "tau")}
+    return Evaluation(
+        names=tuple(names),
+        per_image=per_image,
+        metrics=means,
+        ci95=ci95,
+        seconds={k: v / len(names) for k, v in clock.items()},
+        provenance={
+            "backbone": backbone.name if backbone else f.name.split("/")[0],
+            "sha256": backbone.sha256 if backbone else "",
+            "feature": f.name.split("/")[-1],
+            "tau": f.tau if getattr(method, "tau", None) is None else method.tau,
+            "size": size if features is None else f.size[0] if f.size[0] == f.size[1] else list(f.size),
+            "method": name,
+            "params": own,
+            "metric": preset,
+            "foreground": getattr(method, "foreground", None),
+            "refine": refine,
+            "refine_params": refine_params or {},
+            "dataset": getattr(dataset, "name", ""),
+            "list_hash": hashed,
+            "device": str(f.x.device),
+            "versions": versions(),
+            "seed": seed,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _timed(clock: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    if step in clock:
+        clock[step] += time.perf_counter() - start
+
+
+def _choose(f: Features, backbone: Backbone | None, feature: str | None, tau: float | None) -> Features:
+    """The asked-for layer of precomputed features, with its threshold."""
+    if backbone is not None:
+        f = f.to(backbone.device)
+    if feature is not None and f.name.split("/")[-1] != feature:
+        f = f.select(feature, backbone.tau(feature) if backbone else None)
+    return f if tau is None else replace(f, tau=tau)
+
+
+def _soft(prediction: Prediction, image: np.ndarray, refine: str | None, params: dict) -> np.ndarray:
+    """Soft mask ``H x W`` at the size of the photograph."""
+    soft = prediction.resize(image.shape[:2]).soft.cpu()
+    if refine is not None:
+        soft = refiners.refine(refine, soft, to_tensor([image]), **params)
+    return soft[0].cpu().numpy()
+
+
+def _box(prediction: Prediction, size: tuple[int, int]) -> np.ndarray | None:
+    """The method's own box, else that of its largest component, in pixels of the photograph."""
+    full = prediction.resize(size)
+    if full.boxes is not None:
+        return full.boxes[0].cpu().numpy()
+    return metrics.one_box(full.mask[0].cpu().numpy(), "largest-area")
+
+
+def _summary(meter: metrics.Meter, boxes: list, seed: int) -> tuple[dict, dict, dict]:
+    """Means, intervals and per-image arrays of masks and boxes, whichever there are."""
+    means, ci95, per_image = {}, {}, {}
+    if len(meter):
+        m = meter.compute(seed=seed)
+        for k in ("iou", "acc", "max_f"):
+            means[k], ci95[k], per_image[k] = m[k], m["ci95"][k], m["per_image"][k]
+    found, true = zip(*boxes, strict=True)
+    if any(t is not None and len(t) for t in true):
+        for k, rule in (("corloc", ">="), ("corloc_gt", ">")):
+            c = metrics.corloc(found, true, rule=rule, seed=seed)
+            means[k], ci95[k], per_image[k] = c["corloc"], c["ci95"]["corloc"], c["per_image"]["hit"]
+    if not means:
+        raise SempartError("the data set has neither masks nor boxes; there is nothing to measure against")
+    return means, ci95, per_image
+
+
+def _name_of(method: Method) -> str:
+    """The registered name of a method object, else that of its class."""
+    return next((k for k in METHODS if METHODS[k] is type(method)), type(method).__name__)
+
+
+def _plain(value: object) -> object:
+    """A parameter as JSON can hold it."""
+    if is_dataclass(value):
+        return asdict(value)
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)

@@ -1,0 +1,334 @@
+"""From a folder of photographs to masks, cut-outs, overlays and boxes on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from . import refine as refiners
+from . import regions
+from .backbones import Backbone
+from .errors import SempartError
+from .extraction import extract
+from .images import EXTENSIONS, read_image, resize, to_tensor
+from .methods import Method
+from .records import write_text
+
+#: Longest side, in pixels, at which a mask is refined; the soft result is then interpolated. Refinement
+#: costs grow with the area, and its windows are meant for photographs of this order.
+WORKING_SIDE = 1024
+
+#: Regions smaller than this share of the photograph get no box.
+SPECK = 0.002
+
+#: What is written of each photograph, as ``<name>_<kind>.png``.
+KINDS = ("mask", "cutout", "overlay")
+
+OVERLAY_COLOUR = (230, 60, 30)
+
+
+@dataclass
+class Report:
+    """What :func:`segment` did: ``done`` names (stems of the files) and ``failed`` sentences."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def find_photos(paths: Iterable[str | os.PathLike]) -> tuple[list[pathlib.Path], list[str]]:
+    """Photographs among files and folders (folders: image endings only, sorted, not below).
+
+    Returns
+    -------
+    photos : list of Path
+        Each once, in the order given.
+    problems : list of str
+        One sentence for each path that does not exist and each folder without a photograph.
+    """
+    photos: dict[pathlib.Path, pathlib.Path] = {}
+    problems = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+            if not inside:
+                problems.append(
+                    f"{path}: no photograph in this folder; the endings known are {', '.join(EXTENSIONS)}"
+                )
+        elif path.exists():
+            inside = [path]
+        else:
+            problems.append(f"{path}: no such file or folder; check the name")
+            continue
+        for p in inside:
+            photos.setdefault(p.resolve(), p)
+    return list(photos.values()), problems
+
+
+def output_names(photos: Sequence[pathlib.Path], taken: dict[str, str], out: pathlib.Path) -> list[str]:
+    """A name for the outputs of each photograph: its stem, made longer where two would collide.
+
+    Parameters
+    ----------
+    photos : sequence of Path
+    taken : dict
+        Name -> photograph (relative to ``out``) of an earlier run into the same folder. Its own
+        photograph keeps its name, another one does not get it.
+    out : Path
+        The folder of the outputs.
+
+    Returns
+    -------
+    list of str
+        ``a``, then ``folder_a``, ``folder_a_png``, ``folder_a_png_2`` ... All differ, also on file
+        systems that ignore case, and none would overwrite a photograph.
+    """
+    inputs = {p.resolve() for p in photos}
+    used = {name.lower(): photo for name, photo in taken.items()}
+    known = {photo: name for name, photo in taken.items()}
+    names = []
+    for p in photos:
+        source = relative(p, out)
+        name = known.get(source)
+        if name is None:
+            folder = p.resolve().parent.name
+            for name in _candidates(p.stem, folder, p.suffix[1:].lower()):
+                files = {(out / f"{name}_{kind}.png").resolve() for kind in KINDS}
+                if name.lower() not in used and not files & inputs:
+                    break
+        used[name.lower()] = source
+        names.append(name)
+    return names
+
+
+def _candidates(stem: str, folder: str, ending: str) -> Iterator[str]:
+    yield stem
+    yield f"{folder}_{stem}"
+    long = f"{folder}_{stem}_{ending}"
+    yield long
+    number = 2
+    while True:
+        yield f"{long}_{number}"
+        number += 1
+
+
+def relative(path: pathlib.Path, out: pathlib.Path) -> str:
+    """``path`` as seen from ``out``, with forward slashes; absolute where there is no such way."""
+    try:
+        return pathlib.Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+@torch.no_grad()
+def soft_mask(
+    image: np.ndarray,
+    method: Method,
+    backbone: Backbone,
+    size: int = 224,
+    refine: str | None = None,
+    feature: str | None = None,
+    tau: float | None = None,
+) -> np.ndarray:
+    """Soft mask of one photograph at its own resolution.
+
+    Parameters
+    ----------
+    image : ndarray
+        ``H x W x 3`` uint8.
+    size : int
+        Side in pixels of the square the network sees.
+    refine : str, optional
+        A name of :data:`sempart_core.refine.REFINERS`; None for plain interpolation.
+    feature, tau
+        Feature ``kind@block`` of the graph and its threshold; None for the backbone's.
+
+    Returns
+    -------
+    ndarray
+        ``H x W`` float32 in [0, 1].
+    """
+    H, W = image.shape[:2]
+    x = to_tensor([image], size)
+    prediction = method.predict(extract(backbone, x, feature=feature, tau=tau, policy=method.policy))
+    scale = min(1.0, WORKING_SIDE / max(H, W)) if refine else 1.0
+    h, w = max(1, round(H * scale)), max(1, round(W * scale))
+    soft = prediction.resize((h, w)).soft.float().cpu()
+    if refine:
+        small = image if (h, w) == (H, W) else resize(image, (h, w))
+        soft = refiners.refine(refine, soft, to_tensor([small])).float().cpu()
+        if (h, w) != (H, W):
+            soft = torch.nn.functional.interpolate(
+                soft[:, None], (H, W), mode="bilinear", align_corners=False
+            )[:, 0]
+    return soft[0].clamp(0, 1).numpy()
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The photograph with the background dimmed, the mask tinted and outlined, and its boxes drawn.
+
+    Parameters
+    ----------
+    image : ndarray
+        ``H x W x 3`` uint8.
+    mask : ndarray
+        ``H x W`` bool.
+    boxes : ndarray
+        ``n x 4`` pixels, right and bottom exclusive.
+    """
+    width = max(1, round(min(mask.shape) / 250))
+    out = image.astype(np.float32)
+    colour = np.array(OVERLAY_COLOUR, np.float32)
+    out[~mask] *= 0.55
+    out[mask] = 0.75 * out[mask] + 0.25 * colour
+    out[mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)] = colour
+    for x0, y0, x1, y1 in np.round(boxes).astype(int):
+        frame = np.zeros_like(mask)
+        frame[y0:y1, x0:x1] = True
+        frame[y0 + width : y1 - width, x0 + width : x1 - width] = False
+        out[frame] = 255
+    return out.round().astype(np.uint8)
+
+
+def save_png(array: np.ndarray, path: pathlib.Path) -> None:
+    """Write a PNG as a whole or not at all."""
+    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            Image.fromarray(array).save(f, format="PNG")
+        os.chmod(tmp, 0o644)
+        os.replace(tmp, path)
+    except BaseException:
+        pathlib.Path(tmp).unlink(missing_ok=True)
+        raise
+
+
+def segment(
+    paths: Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    method: Method,
+    backbone: Backbone,
+    *,
+    size: int = 224,
+    refine: str | None = None,
+    feature: str | None = None,
+    tau: float | None = None,
+    about: dict | None = None,
+    progress: Callable[[Sequence], Iterable] | None = None,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Segment photographs into ``out``.
+
+    Each photograph gets ``<name>_mask.png`` (0 and 255), ``<name>_cutout.png`` (RGBA, the soft mask as
+    alpha) and ``<name>_overlay.png``. ``boxes.json`` holds a box for every region, in pixels of the
+    upright photograph, 0-based, right and bottom exclusive; entries of earlier runs stay. A photograph
+    that cannot be read is reported and skipped.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files and folders.
+    out : path
+        Made if it does not exist.
+    method, backbone, size, refine, feature, tau
+        As in :func:`soft_mask`.
+    about : dict
+        What the run was made with, kept beside each entry of ``boxes.json``.
+    progress : callable, optional
+        Wraps the list of photographs (``tqdm``).
+    say : callable
+        Is given each sentence about a photograph that failed, as it happens.
+
+    Raises
+    ------
+    SempartError
+        ``out`` is no folder or cannot be written, or its ``boxes.json`` is not one of ours.
+    """
+    out = pathlib.Path(out)
+    entries = _read_boxes(out / "boxes.json")
+    own = {(out / f"{name}_{kind}.png").resolve() for name in entries for kind in KINDS}
+    photos, problems = find_photos(paths)
+    photos = [p for p in photos if p.resolve() not in own]  # out may be the folder of the photographs
+    report = Report(failed=problems)
+    for sentence in problems:
+        say(sentence)
+    if not photos:
+        return report
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SempartError(
+            f"{out}: cannot make this folder ({e.strerror}); give another one with --out"
+        ) from e
+    names = output_names(photos, {k: v["photo"] for k, v in entries.items()}, out)
+    todo = list(zip(photos, names, strict=True))
+    try:
+        for photo, name in progress(todo) if progress else todo:
+            try:
+                image = read_image(photo)
+            except SempartError as e:
+                report.failed.append(str(e))
+                say(str(e))
+                continue
+            soft = soft_mask(image, method, backbone, size, refine, feature, tau)
+            mask = soft > 0.5
+            boxes = regions.boxes_of(mask, min_area=max(1, round(SPECK * mask.size)))
+            alpha = (soft * 255).round().astype(np.uint8)
+            with _disk(out):
+                pictures = (
+                    mask.astype(np.uint8) * 255,
+                    np.dstack([image, alpha]),
+                    overlay(image, mask, boxes),
+                )
+                for kind, picture in zip(KINDS, pictures, strict=True):
+                    save_png(picture, out / f"{name}_{kind}.png")
+            entries[name] = {
+                "photo": relative(photo, out),
+                "width": mask.shape[1],
+                "height": mask.shape[0],
+                "foreground": round(float(mask.mean()), 6),
+                "boxes": boxes.astype(int).tolist(),
+                **(about or {}),
+            }
+            report.done.append(name)
+    finally:  # also after Ctrl-C: what is on disk is listed
+        if report.done:
+            text = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(entries.items()))
+            with _disk(out):
+                write_text(out / "boxes.json", "{\n" + text + "\n}\n")
+    return report
+
+
+@contextlib.contextmanager
+def _disk(out: pathlib.Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a sentence."""
+    try:
+        yield
+    except OSError as e:
+        raise SempartError(
+            f"{out}: cannot write there ({e.strerror}); make room or give another folder with --out"
+        ) from e
+
+
+def _read_boxes(path: pathlib.Path) -> dict[str, dict]:
+    """Entries of an earlier run; none where there was none."""
+    if not path.exists():
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        for v in entries.values():
+            v["photo"]
+        return entries
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise SempartError(
+            f"{path}: was not written by this command; move it away or give another folder with --out"
+        ) from e

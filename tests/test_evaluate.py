@@ -1,0 +1,187 @@
+"""The evaluation loop: right numbers at the right resolution, whatever way the features come."""
+
+import dataclasses
+import math
+
+import colour_backbone
+import numpy as np
+import pytest
+import torch
+from colour_backbone import ColourBackbone, scene
+
+from sempart_core import SempartError
+from sempart_core.evaluate import build_method, evaluate, extract_dataset
+from sempart_core.images import to_tensor
+from sempart_core.methods import METHODS, Method, Prediction
+from sempart_core.metrics import evaluate_masks
+from sempart_core.samples import Sample
+
+colour_backbone.register()
+
+
+def samples(n=5) -> list[Sample]:
+    out = []
+    for i in range(n):
+        # sizes that differ, one of them no multiple of the patch; edges that fall between patches
+        box = (20 + 7 * i, 30, 70 + 5 * i, 90)
+        image, mask = scene(112 + 14 * (i % 2), 126 + i, box, seed=i)
+        out.append(Sample(f"p{i}", image, mask, boxes=np.array([box], float)))
+    return out
+
+
+def test_numbers_are_those_of_the_steps_done_by_hand():
+    data, net, method = samples(), ColourBackbone(), METHODS["tokencut"](foreground="least-corners")
+    softs = []
+    for s in data:
+        f = net.extract(to_tensor([s.image], 112))
+        softs.append(method.predict(f).resize(s.mask.shape).soft[0].numpy())
+    want = evaluate_masks(softs, [s.mask for s in data])
+    got = evaluate(data, "tokencut", net, size=112, foreground="least-corners", batch=2, cache=False)
+    for k in ("iou", "acc", "max_f"):
+        assert got.metrics[k] == pytest.approx(want[k], abs=1e-6)
+        assert got.ci95[k] == pytest.approx(want["ci95"][k], abs=1e-6)
+        np.testing.assert_allclose(got.per_image[k], want["per_image"][k], atol=1e-6)
+    assert 0.6 < got.metrics["iou"] < 1 and got.n == 5
+    assert got.names == tuple(s.name for s in data)
+    assert got.seconds["predict"] > 0
+
+
+def test_precomputed_features_give_the_same_and_extract_nothing():
+    data, net = samples(), ColourBackbone()
+    feats = extract_dataset(data, net, 112, ["tokens@0", "keys@0"], batch=2, cache=False)
+    assert [len(f) for f in feats] == [2, 2, 1] and net.seen == 5
+    kw = dict(size=112, cache=False)
+    for feature in ("tokens@0", "keys@0"):
+        a = evaluate(data, "tokencut", net, feature=feature, features=feats, **kw)
+        b = evaluate(data, "tokencut", ColourBackbone(), feature=feature, **kw)
+        assert a.metrics == b.metrics
+        assert a.provenance["tau"] == b.provenance["tau"] == net.tau(feature)
+        assert a.provenance["feature"] == b.provenance["feature"] == feature
+    assert net.seen == 5
+
+
+def test_batches_do_not_change_numbers():
+    runs = [evaluate(samples(), "tokencut", ColourBackbone(), size=112, batch=b, cache=False) for b in (1, 5)]
+    assert runs[0].metrics == pytest.approx(runs[1].metrics)
+
+
+def test_only_a_batch_of_photographs_is_read_at_a_time():
+    class Lazy(list):
+        alive = 0
+
+        def __getitem__(self, i):
+            Lazy.alive += 1
+            return super().__getitem__(i)
+
+    counts = []
+    data = Lazy(samples(6))
+
+    def watch(parts):
+        for p in parts:
+            counts.append(Lazy.alive)
+            yield p
+
+    evaluate(data, "tokencut", ColourBackbone(), size=56, batch=2, cache=False, progress=watch)
+    assert counts == [0, 2, 4] and Lazy.alive == 6
+
+
+def test_void_pixels_do_not_count():
+    data = []
+    for s in samples(2):
+        void = np.zeros_like(s.mask)
+        void[:, -40:] = True
+        data.append(dataclasses.replace(s, void=void, mask=s.mask | void))  # nonsense under void
+    ignored = evaluate(data, "tokencut", ColourBackbone(), size=112, cache=False)
+    data = [dataclasses.replace(s, void=None) for s in data]
+    counted = evaluate(data, "tokencut", ColourBackbone(), size=112, cache=False)
+    assert ignored.metrics["iou"] > 0.7 > counted.metrics["iou"]
+
+
+def test_boxes_are_scored_in_pixels_of_the_photograph():
+    r = evaluate(samples(), "tokencut", ColourBackbone(), size=112, cache=False)
+    assert r.metrics["corloc"] == 1 and r.per_image["corloc"].dtype == bool
+
+    class Half(Method):  # a box of exactly half the true area: the two rules differ
+        def from_features(self, f):
+            m = torch.zeros(len(f), *f.grid, dtype=torch.bool)
+            return Prediction(
+                m.float(), m, boxes=torch.tensor([[0.0, 0, 56, 112]]).repeat(len(f), 1), size=f.size
+            )
+
+    image, mask = scene(112, 112)
+    one = [Sample("a", image, mask, boxes=np.array([[0.0, 0, 112, 112]]))]
+    r = evaluate(one, Half(), ColourBackbone(), size=112, cache=False)
+    assert r.metrics["corloc"] == 1 and r.metrics["corloc_gt"] == 0
+
+
+def test_boxes_alone_are_enough_and_nothing_is_not():
+    data = [dataclasses.replace(s, mask=None) for s in samples(2)]
+    assert set(evaluate(data, "tokencut", ColourBackbone(), size=112, cache=False).metrics) == {
+        "corloc",
+        "corloc_gt",
+    }
+    data = [dataclasses.replace(s, boxes=None) for s in data]
+    with pytest.raises(SempartError, match="neither masks nor boxes"):
+        evaluate(data, "tokencut", ColourBackbone(), size=112, cache=False)
+
+
+def test_refinement_sees_the_photograph_and_sharpens_the_mask():
+    plain = evaluate(samples(), "tokencut", ColourBackbone(), size=112, cache=False)
+    better = evaluate(samples(), "tokencut", ColourBackbone(), size=112, refine="guided", cache=False)
+    assert better.metrics["iou"] > plain.metrics["iou"]
+    assert "refine" in better.seconds and "refine" not in plain.seconds
+
+
+def test_provenance_and_records():
+    r = evaluate(
+        samples(), "deep-spectral", ColourBackbone(), size=112, variant="code", preset="selfmask", seed=3,
+        cache=False,
+    )  # fmt: skip
+    p = r.provenance
+    assert p["backbone"] == colour_backbone.NAME and p["sha256"] == "0" * 64
+    assert p["method"] == "deep-spectral" and p["params"]["variant"]["lambda_knn"] == 0
+    assert p["metric"] == "selfmask" and p["size"] == 112 and p["seed"] == 3 and len(p["list_hash"]) == 12
+    assert "torch" in p["versions"]
+    rows = {x.metric: x for x in r.records("saliency", "DSM", dataset="demo", notebook="a", profile="smoke")}
+    assert set(rows) == {"iou", "acc", "max_f", "corloc", "corloc_gt"}
+    assert rows["iou"].value == r.metrics["iou"] and rows["iou"].ci == r.ci95["iou"] and rows["iou"].n == 5
+    assert rows["max_f"].preset == "selfmask" and rows["corloc"].preset == "corloc_ge"
+    assert rows["iou"].params["feature"] == "tokens@0" and rows["iou"].profile == "smoke"
+    assert [x.metric for x in r.records("t", "r", only=["acc"], dataset="demo")] == ["acc"]
+
+
+@pytest.mark.parametrize(
+    "kw, sentence",
+    [
+        ({"method": "tokenhack"}, "unknown method 'tokenhack'"),
+        ({"preset": "f1"}, "unknown metric preset 'f1'"),
+        ({"foreground": "biggest"}, "'biggest'"),
+        ({"variant": "paper"}, "no parameter 'variant'"),
+        ({"feature": "keys@9"}, "keys@9"),
+        ({"refine": "sharpen"}, "'sharpen'"),
+        ({"backbone": None}, "needs a backbone"),
+        ({"features": []}, "0 features for 2 photographs"),
+    ],
+)
+def test_bad_input_is_named(kw, sentence):
+    given = {"method": "tokencut", "backbone": ColourBackbone(), "size": 56, "cache": False, **kw}
+    with pytest.raises(SempartError, match=sentence):
+        evaluate(samples(2), given.pop("method"), given.pop("backbone"), **given)
+
+
+def test_an_empty_data_set_and_a_method_with_two_minds():
+    with pytest.raises(SempartError, match="no photograph"):
+        evaluate([], "tokencut", ColourBackbone())
+    with pytest.raises(SempartError, match="given by name"):
+        evaluate(samples(1), build_method("tokencut"), ColourBackbone(), foreground="framing")
+
+
+def test_metrics_are_finite_when_nothing_is_found():
+    class Nothing(Method):
+        def from_features(self, f):
+            m = torch.zeros(len(f), *f.grid, dtype=torch.bool)
+            return Prediction(m.float(), m, size=f.size)
+
+    r = evaluate(samples(2), Nothing(), ColourBackbone(), size=112, cache=False)
+    assert r.metrics["iou"] == 0 and r.metrics["corloc"] == 0
+    assert all(math.isfinite(v) for v in r.metrics.values())
