@@ -29,6 +29,7 @@ device = "auto"  # auto | cpu | cuda
 seed = 0
 
 # %% tags=["hide-input"]
+# nb: light
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -1062,7 +1063,7 @@ print(f"best of the sweep: Ncut {along.min():.3f}   safety net {2 * np.sqrt(2 * 
 further = points.clone()
 further[-1, 1] += 1.0
 W_far = gaussian(further, sigma=1.0)
-plain = torch.linalg.eigh(affinity.laplacian(W_far)).eigenvectors[:, 1]
+plain = spectral.fiedler(W_far, laplacian="unnormalized").vectors[0]
 for label_, v in (("D - W", plain), ("normalised", spectral.fiedler(W_far).vectors[0])):
     size = int((v > v.mean()).sum())
     print(f"{label_:10s} smaller side at the mean: {min(size, len(v) - size)} of {len(v)} nodes")
