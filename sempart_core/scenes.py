@@ -17,7 +17,7 @@ from .errors import SempartError
 from .ingredients import Background, Cutout, Ingredients
 
 #: Changes whenever a scene's bytes change; part of the cache folder's name and of every list hash.
-VERSION = 1
+VERSION = 2
 #: Number of scenes of each split, and the part of the ingredients it may show.
 SPLITS = {"train": (800, "train"), "test": (200, "held-out"), "discovery": (100, "held-out")}
 #: Share of the frame an object may take.
@@ -47,7 +47,8 @@ class Scene:
         Class id of each object, 1 .. number of classes.
     meta : dict
         Names of the ingredients and the controls: ``size`` (share of the frame), ``thin``, ``contrast``,
-        ``clutter`` (see :func:`controls`), ``overlap`` (largest hidden share of an object).
+        ``clutter`` (see :func:`controls`), ``overlap`` (largest share of an object hidden by another), ``cut``
+        (largest share beyond the frame).
     background, foreground : ndarray, optional
         The layers; absent in scenes read from the cache.
     """
@@ -75,6 +76,7 @@ class _Layer:
     cutout: Cutout
     rgb: np.ndarray
     alpha: np.ndarray
+    cut: float  # share of the object beyond the frame
 
 
 def names(split: str) -> list[str]:
@@ -171,7 +173,7 @@ def _place(
     low, high = SMALLEST**0.5, largest**0.5
     goal = (low + (high - low) * rng.random()) ** 2 * H * W
     cut = not crowded and rng.random() < 0.2  # a fifth of the single objects leave the frame a little
-    room = min(W / im.width, H / im.height) * (1.25 if cut else 0.97)
+    room = min(W / im.width, H / im.height) * (1.5 if cut else 0.97)
     needed = (1.15 * SMALLEST * H * W / area) ** 0.5
     scale = max(min((goal / area) ** 0.5, room, _UPSCALE), min(needed, room))
     w, h = max(2, round(im.width * scale)), max(2, round(im.height * scale))
@@ -180,10 +182,10 @@ def _place(
     full = Image.new("RGBA", (W, H))
     full.paste(im, (x, y))
     rgba = np.array(full)
-    share = (rgba[..., 3] > 127).mean()
-    if not SMALLEST <= share <= LARGEST:
+    seen, whole = int((rgba[..., 3] > 127).sum()), int((np.array(im)[..., 3] > 127).sum())
+    if not SMALLEST * H * W <= seen <= LARGEST * H * W:
         return None
-    return _Layer(cutout, _recolour(rgba, back, rng), rgba[..., 3])
+    return _Layer(cutout, _recolour(rgba, back, rng), rgba[..., 3], 1 - seen / whole)
 
 
 def _position(rng, w: int, h: int, W: int, H: int, cut: bool, others: list[_Layer]) -> tuple[int, int]:
@@ -266,6 +268,7 @@ def _assemble(name: str, back: np.ndarray, layers: list[_Layer], class_names, me
         **meta,
         "cutouts": [layers[i].cutout.name for i in keep],
         "overlap": round(max(0.0, *hidden), 4),
+        "cut": round(max(layer.cut for layer in layers), 4),
         **controls(image.astype(np.uint8), alpha > 127),
     }
     return Scene(
