@@ -36,7 +36,6 @@ EASY = [
     ("tokencut", {}),
     ("tokencut", {"foreground": "least-corners"}),
     ("tokencut-discovery", {}),
-    ("dino-seg", {}),
     ("deep-spectral", {"variant": "code"}),
     ("deep-spectral", {"variant": "code-colour"}),
 ]
@@ -53,6 +52,15 @@ def test_finds_the_object(name, params):
     assert 0 <= p.soft.min() and p.soft.max() <= 1
     if p.seed is not None:
         assert truth.flatten()[p.seed].all()
+
+
+def test_dino_seg_keeps_the_attended_part_of_the_object():
+    p = METHODS["dino-seg"]().predict(scene())
+    truth = torch.zeros(GRID, dtype=torch.bool)
+    truth[OBJECT] = True
+    assert p.mask.any() and not (p.mask & ~truth).any()
+    assert truth.flatten()[p.seed].all()
+    assert p.soft.amax() == 1 and p.soft.min() >= 0
 
 
 def test_paper_variant_lives_on_an_eighth():

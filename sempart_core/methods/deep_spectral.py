@@ -30,10 +30,8 @@ class Variant:
         Colour term "paper" (HSV, weights 1 - distance) or "code" (RGB, weights 1).
     downsample : int, optional
         The graph lives on ``M / downsample``; None: on the patch grid.
-    divide_by_max : bool
-        Divide the feature affinity by its largest entry.
-    normalised : bool
-        Generalised problem ``(D - W) y = lambda D y`` (the normalised Laplacian), else ``D - W``.
+    laplacian : str
+        "normalized": ``(D - W) y = lambda D y``; "unnormalized": ``(D - W) y = lambda y``.
     object_side : str
         "smaller" (section 3.3) or "code": positive entries after the sign rule, inverted for the box
         if they cover more than half.
@@ -46,17 +44,18 @@ class Variant:
     lambda_knn: float
     colour: str
     downsample: int | None
-    divide_by_max: bool
-    normalised: bool
+    laplacian: str
     object_side: str
     connectivity: int
     source: str
 
 
 VARIANTS = {
-    "code": Variant(0.0, "code", None, True, True, "code", 8, "public code, defaults (protocols 1.3)"),
-    "code-colour": Variant(10.0, "code", None, True, True, "code", 8, "public code, inner default lambda 10"),
-    "paper": Variant(10.0, "paper", 8, False, True, "smaller", 4, "eqs 1-3, section 3.3, supplement 1"),
+    "code": Variant(0.0, "code", None, "normalized", "code", 8, "public code, defaults (protocols 1.3)"),
+    "code-colour": Variant(
+        10.0, "code", None, "normalized", "code", 8, "public code, inner default lambda 10"
+    ),
+    "paper": Variant(10.0, "paper", 8, "normalized", "smaller", 4, "eqs 1-3, section 3.3, supplement 1"),
 }
 
 
@@ -106,27 +105,25 @@ class DeepSpectral(Method):
         """Affinity ``B x M x M`` of eq. 3 and the grid it lives on."""
         v = self.variant
         grid = f.grid
-        x = f.x
         if v.downsample is not None:
             grid = tuple(max(2, round(s / v.downsample)) for s in f.size)
-            if grid != f.grid:
-                x = affinity.resize_features(x, f.grid, grid)
-        W = affinity.cosine_affinity(x, divide_by_max=v.divide_by_max)
-        if v.lambda_knn:
-            if f.images is None:
-                raise SempartError(
-                    "the colour term of deep-spectral needs the images; extract features with their images kept"
-                )
-            colour = [
-                affinity.knn_color_affinity(im.permute(1, 2, 0).cpu().numpy(), grid, variant=v.colour)
-                for im in f.images
-            ]
-            W = W + v.lambda_knn * torch.stack([torch.as_tensor(_dense(c)) for c in colour]).to(W)
+        if not v.lambda_knn and grid == f.grid:
+            return affinity.cosine_affinity(f.x, divide_by_max=v.colour == "code"), grid
+        if v.lambda_knn and f.images is None:
+            raise SempartError(
+                "the colour term of deep-spectral needs the images; extract features with their images kept"
+            )
+        pictures = [None] * len(f) if f.images is None else f.images.permute(0, 2, 3, 1).cpu()
+        graphs = [
+            affinity.combined_affinity(x, f.grid, image, grid, v.lambda_knn, v.colour)
+            for x, image in zip(f.x, pictures, strict=True)
+        ]
+        W = torch.stack(graphs)
         return W, grid
 
     def from_features(self, f: Features) -> Prediction:
         W, grid = self.graph(f)
-        eig = spectral.fiedler(W, k=self.k, solver=self.solver, normalised=self.variant.normalised)
+        eig = spectral.fiedler(W, k=self.k, solver=self.solver, laplacian=self.variant.laplacian)
         y = signed(eig.vectors).cpu()
         positive = (y[:, 0] > 0).reshape(-1, *grid)
         if self.foreground is not None:
@@ -150,10 +147,6 @@ class DeepSpectral(Method):
             size=f.size,
             covers=covers,
         )
-
-
-def _dense(m) -> np.ndarray:
-    return m.toarray() if hasattr(m, "toarray") else np.asarray(m)
 
 
 METHODS.register(

@@ -12,9 +12,9 @@ from sempart_core.methods.deep_spectral import localise
 
 def case(z):
     h, w = z["lam0_fiedler_mask"].shape
-    im = torch.from_numpy(z["image"]).permute(2, 0, 1).float()[None] / 255
-    # the code crops to a multiple of the patch before anything else
-    im = im[..., : h * 16, : w * 16]
+    # The code shrinks the uncropped 8-bit photograph, not the cropped one that the network sees, so the
+    # stored small image is what the colour term is given.
+    im = torch.from_numpy(z["knn16_image_lr"]).permute(2, 0, 1).float()[None]
     return Features(torch.from_numpy(z["feats"])[None], grid=(h, w), patch=16, images=im)
 
 

@@ -1,0 +1,429 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Four first methods, side by side
+#
+# Four published methods turn the same patch features into an object, without a label and without training.
+# Three build a graph on the patches; one only reads an attention map. This chapter runs all four on the same
+# features of the same scenes, so that what differs is the method alone.
+#
+# | method | graph | which patches are the object |
+# |---|---|---|
+# | DINO-seg {cite}`caron2021dino` | none | those that hold 60 % of the CLS attention, largest component |
+# | LOST {cite}`simeoni2021lost` | signs of $F F^\top$, not normalised | the component around the patch of lowest degree |
+# | TokenCut {cite}`wang2022tokencut` | $\cos > \tau$: 1, else $\varepsilon$ | the component around the extreme of the {term}`Fiedler vector` |
+# | Deep Spectral {cite}`melaskyriazi2022deepspectral` | $\max(\cos, 0)$, optionally with colour | the positive side of the {term}`Fiedler vector`, turned so that it covers at most half |
+#
+# All numbers of this chapter are those of the default backbone, `dinov2_vits14_reg_mri`, on its last-block
+# queries at 224 pixels. It is weaker on photographs than the DINO models of the papers
+# ({doc}`20_features_as_graphs`), so the order of the methods here is a statement about these features.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"  # smoke | demo | photos | paper
+data_root = ""  # folder of real photographs, for photos and paper
+device = "auto"  # auto | cpu | cuda
+seed = 0
+
+# %% tags=["hide-input"]
+import numpy as np
+import torch
+
+from sempart_core import affinity, plots, spectral
+from sempart_core.backbones import load_backbone
+from sempart_core.datasets import load_dataset
+from sempart_core.evaluate import evaluate, extract_dataset
+from sempart_core.methods import METHODS
+from sempart_core.methods.tokencut import bipartition
+from sempart_core.notebook import glue, save, start
+
+cfg = start(profile, data_root, device, seed, name="30_first_methods")
+backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
+scenes = load_dataset("demo", split="test", limit=cfg.limit)
+scene_features = extract_dataset(scenes, backbone, size=cfg.size)
+
+# %% [markdown]
+# ## One interface
+#
+# A method is an object with `predict`. It takes images, or features that were extracted once, and answers with
+# a prediction: soft map, mask, seed, box and, where it has them, eigenvectors. Its parameters carry the
+# symbols of its paper.
+
+# %% tags=["nbval-check-output"]
+part = scene_features[0][:4]
+prediction = METHODS["tokencut"](eps=1e-5).predict(part)  # tau travels with the features
+print("features ", tuple(part.x.shape), "on a grid of", part.grid)
+print("mask     ", tuple(prediction.mask.shape), prediction.mask.dtype)
+print("boxes    ", tuple(prediction.boxes.shape), "pixels of the network's input")
+
+# %% [markdown]
+# ## One scene, step by step
+#
+# TokenCut on one scene: threshold the cosines at $\tau$ ({eq}`eq-tokencut-affinity`), take the second smallest
+# eigenvector of $(D - W)\,y = \lambda D\,y$, split it at its mean, find the seed $\arg\max_i |y_i|$, keep the
+# component that holds it.
+#
+# ```{math}
+# :label: eq-tokencut-affinity
+# W_{ij} = \begin{cases} 1 & \cos(F_i, F_j) > \tau, \\ \varepsilon & \text{otherwise.} \end{cases}
+# ```
+
+# %%
+one = part[1:2]
+W = affinity.threshold_affinity(one.x, tau=one.tau, eps=1e-5)
+y = spectral.fiedler(W, k=3).vectors
+side, seed_patch, oriented = bipartition(y[:, 0])
+
+# %% tags=["remove-cell"]
+grid = one.grid
+picture = one.images[0].numpy().transpose(1, 2, 0)
+up = lambda m: np.kron(np.asarray(m).reshape(grid), np.ones((14, 14)))  # noqa: E731
+p1 = METHODS["tokencut"]().predict(one)
+cells = [
+    picture,
+    up(oriented[0].float()),
+    (picture, up(side[0].float())),
+    (picture, up(p1.mask[0].float())),
+    up(y[0, 1]),
+    up(y[0, 2]),
+]
+fig = plots.mask_grid(
+    [cells], columns=["scene", "$y_2$", "split at the mean", "seed's component", "$y_3$", "$y_4$"], width=9
+)
+glue("fig-tokencut-steps", fig)
+
+# %% [markdown]
+# ```{glue:figure} fig-tokencut-steps
+# :name: fig-tokencut-steps
+# :alt: Six panels of one composed scene. The photograph, its Fiedler vector as a signed map, the side of the cut that holds the seed laid over the scene, the component of the seed, and the next two eigenvectors.
+#
+# TokenCut step by step on a demo scene, with the next two eigenvectors. Cut-out: Tux Paint stamps, GPL-2
+# ({doc}`/book/credits`).
+# ```
+#
+# ## Masks
+#
+# Every method on all scenes of the demo test set. A mask lives on a grid of $16 \times 16$ patches, is
+# interpolated bilinearly to the photograph and compared there: IoU and accuracy per image, then their mean;
+# max $F_\beta$ with $\beta^2 = 0.3$ as TokenCut's code computes it ({doc}`40_metrics_that_share_a_name`).
+# "Least corners" replaces a method's own choice by the whole side of the cut that holds fewer corners, the
+# rule of SEMPART, section 4.1.
+
+# %%
+ROWS = {
+    "DINO-seg": ("dino-seg", {}),
+    "LOST": ("lost", {}),
+    "TokenCut": ("tokencut", {}),
+    "TokenCut, least corners": ("tokencut", {"foreground": "least-corners"}),
+    "Deep Spectral (code)": ("deep-spectral", {"variant": "code"}),
+    "Deep Spectral (code, colour)": ("deep-spectral", {"variant": "code-colour"}),
+    "Deep Spectral (paper)": ("deep-spectral", {"variant": "paper"}),
+    "Deep Spectral (code), least corners": ("deep-spectral", {"foreground": "least-corners"}),
+}
+if cfg.dataset == "photos":
+    root = cfg.data_root
+    mask_sets = [
+        load_dataset("voc2012_animals", root=root, split="saliency", limit=cfg.limit),
+        load_dataset("weizmann_horses", root=root, limit=cfg.limit),
+        load_dataset("davis2016_val", root=root, limit=cfg.limit),
+    ]
+else:
+    mask_sets = [scenes]
+
+rows, runs = [], {}
+for data in mask_sets:
+    features = scene_features if data is scenes else extract_dataset(data, backbone, size=cfg.size)
+    for row, (name, params) in ROWS.items():
+        run = evaluate(data, name, backbone, features=features, size=cfg.size, params=params, seed=cfg.seed)
+        runs[data.name, row] = run
+        rows += run.records("saliency", row, only=["iou", "acc", "max_f"])
+save(rows)
+
+# %% [markdown]
+# ```{paper-table} saliency
+# :name: tab-saliency
+# :profiles: demo
+# :metrics: iou, acc, max_f
+# :caption: Masks of the first methods, demo test scenes. 95 % bootstrap intervals over images under the pointer.
+# ```
+#
+# TokenCut's own rule, the seed's component, reaches an IoU of
+# {measured}`saliency/TokenCut/iou|.3f`; the whole side chosen by least corners reaches
+# {measured}`saliency/TokenCut, least corners/iou|.3f`. The clipped cosine graph of Deep Spectral, which has no
+# threshold, stands at {measured}`saliency/Deep Spectral (code)/iou|.3f`. Why does a threshold matter so much?
+# {doc}`20_features_as_graphs` sweeps it: all cosines of these features are large, and a graph without a
+# threshold is nearly complete.
+#
+# ## The same on photographs
+#
+# The rows of the profile `photos` come from real photographs that are not part of this book; the lists are.
+# Rerun them with `papermill -p profile photos -p data_root FOLDER` ({doc}`/book/status`).
+#
+# ```{paper-table} saliency
+# :name: tab-saliency-photos
+# :metrics: iou, acc, max_f
+# :profiles: photos
+# :caption: The same methods on VOC 2012 animals, Weizmann horses and DAVIS 2016 frames at 224 pixels. No picture of these sets is shown in the book.
+# ```
+#
+# ## Which side is the object?
+#
+# A cut has two sides and does not say which one is the object. SEMPART's section 4.1 names four rules; here they
+# choose between the two sides of the same TokenCut.
+
+# %%
+rows = []
+for data in mask_sets:
+    features = scene_features if data is scenes else extract_dataset(data, backbone, size=cfg.size)
+    for rule in ["least-corners", "centrality", "framing", "attention"]:
+        run = evaluate(
+            data,
+            "tokencut",
+            backbone,
+            features=features,
+            size=cfg.size,
+            params={"foreground": rule},
+            seed=cfg.seed,
+        )
+        rows += run.records("foreground", rule, only=["iou", "acc"])
+save(rows)
+
+# %% [markdown]
+# ```{paper-table} foreground
+# :name: tab-foreground
+# :profiles: demo
+# :metrics: iou, acc
+# :caption: Four rules that choose the foreground side of the same cut, demo test scenes.
+# ```
+#
+# Least corners scores {measured}`foreground/least-corners/iou|.3f`, the framing prior
+# {measured}`foreground/framing/iou|.3f`, centrality {measured}`foreground/centrality/iou|.3f`, and total CLS
+# attention {measured}`foreground/attention/iou|.3f`. SEMPART's Table 4 ranks them on DINO features; its rows are
+# in {doc}`/book/status`. Total attention has a bias towards the larger side: attention that is spread evenly adds
+# up with area.
+#
+# ## Boxes
+#
+# CorLoc is the share of images where the one predicted box overlaps some true box with IoU of at least 1/2. The
+# papers write "larger than", every public code counts exactly 1/2 as a hit; both are here. Scenes of the
+# discovery split hold one to four objects.
+
+# %%
+BOX_ROWS = {
+    "DINO-seg": ("dino-seg", {}),
+    "LOST": ("lost", {}),
+    "TokenCut": ("tokencut-discovery", {}),
+    "TokenCut, least corners": ("tokencut-discovery", {"foreground": "least-corners"}),
+    "Deep Spectral (code)": ("deep-spectral", {"variant": "code"}),
+    "Deep Spectral (paper)": ("deep-spectral", {"variant": "paper"}),
+}
+if cfg.dataset == "photos":
+    box_sets = [load_dataset("voc2012_animals", root=cfg.data_root, split="discovery", limit=cfg.limit)]
+else:
+    box_sets = [load_dataset("demo", split="discovery", limit=cfg.limit)]
+rows = []
+for data in box_sets:
+    features = extract_dataset(data, backbone, size=cfg.size)
+    for row, (name, params) in BOX_ROWS.items():
+        run = evaluate(data, name, backbone, features=features, size=cfg.size, params=params, seed=cfg.seed)
+        rows += run.records("corloc", row, only=["corloc", "corloc_gt"])
+save(rows)
+
+# %% [markdown]
+# ```{paper-table} corloc
+# :name: tab-corloc
+# :profiles: demo
+# :metrics: corloc, corloc_gt
+# :caption: CorLoc with $\ge 1/2$ and with $> 1/2$, demo discovery scenes.
+# ```
+#
+# ```{paper-table} corloc
+# :name: tab-corloc-photos
+# :metrics: corloc, corloc_gt
+# :profiles: photos
+# :caption: CorLoc on the 845 photographs of the VOC 2012 animals discovery list. This is not the official trainval protocol.
+# ```
+#
+# ## Refinement
+#
+# A mask of $16 \times 16$ cells has a staircase for an outline. TokenCut smooths it with the fast bilateral
+# solver, Deep Spectral with a dense CRF, Two Tricks with a guided filter. All three see only the colours of the
+# photograph and the soft mask. The bilateral solver's *soft* output is what TokenCut's metric sees.
+
+# %%
+rows = []
+for data in mask_sets:
+    features = scene_features if data is scenes else extract_dataset(data, backbone, size=cfg.size)
+    for refiner in ["none", "guided", "bilateral", "crf"]:
+        run = evaluate(
+            data,
+            "tokencut",
+            backbone,
+            features=features,
+            size=cfg.size,
+            params={"foreground": "least-corners"},
+            refine=refiner,
+            seed=cfg.seed,
+        )
+        rows += run.records("refine", f"TokenCut, least corners + {refiner}", only=["iou", "acc", "max_f"])
+save(rows)
+
+# %% [markdown]
+# ```{paper-table} refine
+# :name: tab-refine
+# :profiles: demo
+# :metrics: iou, acc, max_f
+# :caption: The same masks, refined by three filters, demo test scenes.
+# ```
+#
+# On these scenes the bilateral solver moves the IoU from
+# {measured}`refine/TokenCut, least corners + none/iou|.3f` to
+# {measured}`refine/TokenCut, least corners + bilateral/iou|.3f`, the guided filter to
+# {measured}`refine/TokenCut, least corners + guided/iou|.3f` and the CRF to
+# {measured}`refine/TokenCut, least corners + crf/iou|.3f`.
+#
+# ## Where they fail
+#
+# The six demo scenes with the lowest IoU of TokenCut with least corners, worst first, beside the other methods on
+# the same scenes. Nothing is chosen by hand.
+
+# %% tags=["remove-cell"]
+demo = runs if cfg.dataset == "demo" else None
+SHOWN = ["DINO-seg", "LOST", "TokenCut", "TokenCut, least corners", "Deep Spectral (code)"]
+shown_runs = {}
+for row in SHOWN:
+    name, params = ROWS[row]
+    shown_runs[row] = (
+        demo[scenes.name, row]
+        if demo
+        else evaluate(scenes, name, backbone, features=scene_features, size=cfg.size, params=params)
+    )
+iou = shown_runs["TokenCut, least corners"].per_image["iou"]
+worst = np.argsort(iou, kind="stable")[:6]
+batch_of = np.cumsum([0, *map(len, scene_features)])
+grid_rows, labels, notes = [], [], {}
+for r, i in enumerate(worst):
+    b = int(np.searchsorted(batch_of, i, side="right")) - 1
+    f = scene_features[b][int(i - batch_of[b])]
+    s = scenes[int(i)]
+    line = [s.image, (s.image, s.mask)]
+    for c, row in enumerate(SHOWN):
+        name, params = ROWS[row]
+        m = METHODS[name](**params).predict(f).resize(s.mask.shape).mask[0].numpy()
+        line.append((s.image, m))
+        notes[r, c + 2] = f"IoU {shown_runs[row].per_image['iou'][i]:.2f}"
+    grid_rows.append(line)
+fig = plots.mask_grid(
+    grid_rows,
+    columns=["scene", "truth", "DINO-seg", "LOST", "TokenCut", "least corners", "Deep Spectral"],
+    notes=notes,
+    width=10,
+)
+glue("fig-worst", fig)
+
+# %% [markdown]
+# ```{glue:figure} fig-worst
+# :name: fig-worst
+# :alt: Six rows of composed scenes on which TokenCut fails, with the true mask and the masks of five methods. Where TokenCut fails it usually takes the background's most distinct region instead of the object.
+#
+# The six worst demo scenes of TokenCut with least corners. Cut-outs: Tux Paint stamps, GPL-2.
+# ```
+#
+# What do they have in common? Each scene records the size of its object, its contrast to the surroundings, the
+# clutter of the background and how thin the object is. The curves show the mean IoU in four equal groups of each.
+
+# %% tags=["remove-cell"]
+controls = ["size", "contrast", "clutter", "thin"]
+values = {c: np.array([scenes[i].meta[c] for i in range(len(scenes))]) for c in controls}
+series, table = {}, []
+for row in ["TokenCut, least corners", "Deep Spectral (code)", "DINO-seg"]:
+    v = shown_runs[row].per_image["iou"]
+    for c in controls:
+        groups = np.array_split(np.argsort(values[c], kind="stable"), min(4, len(v)))
+        series[row, c] = [float(v[g].mean()) for g in groups]
+import matplotlib.pyplot as plt
+
+fig, axes = plt.subplots(1, 4, figsize=(10, 2.6), sharey=True, layout="constrained")
+for ax, c in zip(axes, controls, strict=True):
+    for row in ["TokenCut, least corners", "Deep Spectral (code)", "DINO-seg"]:
+        ax.plot(range(1, len(series[row, c]) + 1), series[row, c], label=row)
+    ax.set(xlabel=f"quarter of the scenes by {c}", xticks=[1, 2, 3, 4])
+    ax.grid(True, color="0.9")
+axes[0].set(ylabel="mean IoU", ylim=(0, 1))
+axes[0].legend(fontsize=8, loc="lower right")
+glue("fig-controls", fig)
+
+# %% tags=["remove-cell"]
+from scipy.stats import spearmanr
+
+from sempart_core.records import Record
+
+base = shown_runs["TokenCut, least corners"]
+if cfg.dataset == "demo" and len(scenes) > 4:
+    ref = base.records("controls", "x", only=["iou"])[0]
+    rows = []
+    for c in controls:
+        rho = spearmanr(values[c], base.per_image["iou"]).statistic
+        rows.append(
+            Record(
+                table="controls", row=c, metric="spearman with IoU", value=float(rho), n=base.n,
+                dataset=ref.dataset, list_hash=ref.list_hash, backbone=ref.backbone,
+                backbone_sha256=ref.backbone_sha256, params=ref.params, preset=ref.preset,
+                seed=ref.seed, device=ref.device,
+            )
+        )  # fmt: skip
+    save(rows)
+
+# %% [markdown]
+# ```{glue:figure} fig-controls
+# :name: fig-controls
+# :alt: Four small plots of mean IoU against quarters of the scenes sorted by object size, contrast, clutter and thinness, one line each for TokenCut, Deep Spectral and DINO-seg.
+#
+# Mean IoU by quarter of the demo test scenes, sorted by each recorded control from low to high.
+# ```
+#
+# The rank correlation of TokenCut's IoU with the size of the object is
+# {measured}`controls/size/spearman with IoU|.2f`, with contrast
+# {measured}`controls/contrast/spearman with IoU|.2f`, with clutter
+# {measured}`controls/clutter/spearman with IoU|.2f`, with thinness
+# {measured}`controls/thin/spearman with IoU|.2f`.
+#
+# ```{exercise-start} One threshold for the box
+# :label: ex-box-rule
+# ```
+# TokenCut boxes the seed's component, Deep Spectral the largest one, Two Tricks the one with the largest box.
+# Construct a mask on which the three rules give three different boxes.
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-box-rule
+# :class: dropdown
+# ```
+# A small component with the seed, a compact one with the most cells, and a thin diagonal-free frame piece whose
+# box is largest:
+
+# %% tags=["nbval-check-output"]
+from sempart_core import regions
+
+m = np.zeros((9, 9), bool)
+m[0, 0] = True  # the seed's component: one cell
+m[2:5, 2:5] = True  # most cells: 9
+m[8, :] = True  # 9 cells would tie, so one is taken away ...
+m[8, 0] = False
+m[6:8, 8] = True  # ... and an arm makes its box the largest: 8 x 3
+m[2, 5] = m[3, 5] = True  # the compact one grows to 11 cells
+labels = regions.components(m)
+print("seed     ", regions.box_of(regions.component_of(m, 0)).tolist())
+print("area     ", regions.box_of(regions.largest_component(m)).tolist())
+boxes = regions.boxes_of(m)
+area = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
+print("box      ", boxes[int(np.argmax(area))].tolist())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
