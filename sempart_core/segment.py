@@ -28,6 +28,9 @@ from .records import write_text
 #: costs grow with the area, and its windows are meant for photographs of this order.
 WORKING_SIDE = 1024
 
+#: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge.
+REFINE = {"guided": {"guide": "color"}}
+
 #: Regions smaller than this share of the photograph get no box.
 SPECK = 0.002
 
@@ -165,7 +168,7 @@ def soft_mask(
     soft = prediction.resize((h, w)).soft.float().cpu()
     if refine:
         small = image if (h, w) == (H, W) else resize(image, (h, w))
-        soft = refiners.refine(refine, soft, to_tensor([small])).float().cpu()
+        soft = refiners.refine(refine, soft, to_tensor([small]), **REFINE.get(refine, {}))
         if (h, w) != (H, W):
             soft = torch.nn.functional.interpolate(
                 soft[:, None], (H, W), mode="bilinear", align_corners=False
