@@ -18,7 +18,7 @@ import numpy as np
 from .annotations import coco_boxes, objects_of, voc_boxes, voc_objects
 from .errors import SempartError
 from .images import read_image, read_labels
-from .photos import VOC_CLASSES, class_ids
+from .photos import VOC_CLASSES, class_ids, paired
 from .samples import Dataset, Sample, binarise, by_stem, find_root, pick, read_list
 
 Root = str | os.PathLike | None
@@ -86,10 +86,10 @@ def _no_split(name: str, split: str | None, only: str) -> str:
 
 
 def _masks(layout: Layout, place: pathlib.Path, split, limit, wanted) -> Dataset:
-    from .photos import paired
-
     split = _no_split(layout.name, split, "train" if layout.name.endswith("_tr") else "test")
-    return paired(layout.name, place / layout.images, place / layout.truth, wanted, limit, split=split)
+    return paired(
+        layout.name, place / layout.images, place / layout.truth, wanted, limit, split=split, prefer=".png"
+    )
 
 
 def voc_names(place: pathlib.Path, split: str) -> list[str]:

@@ -167,6 +167,7 @@ def paired(
     *,
     void: int | None = None,
     split: str = "",
+    prefer: str | None = None,
 ) -> Dataset:
     """A data set of photographs and masks paired by stem.
 
@@ -176,7 +177,7 @@ def paired(
         A folder is absent, a listed picture is, or a picture and its mask are not both there; the first
         five are named.
     """
-    photo, truth = by_stem(images), by_stem(masks)
+    photo, truth = by_stem(images), by_stem(masks, prefer=prefer)
     chosen = pick(photo, names, limit if names is not None else None, str(images))
     if lonely := [n for n in chosen if n not in truth]:
         raise SempartError(

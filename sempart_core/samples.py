@@ -170,8 +170,18 @@ def without_ending(name: str) -> str:
     return str(p.with_suffix("")) if p.suffix.lower() in EXTENSIONS else name
 
 
-def by_stem(folder: pathlib.Path, recursive: bool = False) -> dict[str, pathlib.Path]:
+def by_stem(
+    folder: pathlib.Path, recursive: bool = False, prefer: str | None = None
+) -> dict[str, pathlib.Path]:
     """Image files of a folder by name without ending, sorted.
+
+    Parameters
+    ----------
+    folder : Path
+    recursive : bool
+        Look below too; names then hold their sub-folder.
+    prefer : str, optional
+        Of two files with one stem take the one with this ending (DUTS-TR's masks hold such doubles).
 
     Raises
     ------
@@ -184,7 +194,10 @@ def by_stem(folder: pathlib.Path, recursive: bool = False) -> dict[str, pathlib.
     for p in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         if p.suffix.lower() in EXTENSIONS and p.is_file() and not p.name.startswith("."):
             stem = p.relative_to(folder).with_suffix("").as_posix()
-            if stem in found:
+            if stem in found and prefer is not None:
+                if found[stem].suffix.lower() == prefer:
+                    continue
+            elif stem in found:
                 raise SempartError(f"{p} and {found[stem].name} have the same stem; keep one of them")
             found[stem] = p
     if not found:
