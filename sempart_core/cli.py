@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -413,19 +414,34 @@ def reproduce(
 
 @app.command()
 def status() -> None:
-    """Print which tables have measured rows, by profile and data set."""
-    from collections import Counter
-
+    """Print which tables have measured rows, and how far each table of the papers is."""
     from .records import load_rows, results_folder
+    from .reported import load_index, reported_folder
 
     rows = load_rows()
-    if not rows:
+    if rows:
+        counts = Counter((r["table"], r["profile"], r["dataset"] or "-") for r in rows)
+        _columns([("TABLE", "PROFILE", "DATA", "ROWS"), *((*k, str(n)) for k, n in sorted(counts.items()))])
+    else:
         typer.echo(f"no measured rows in {results_folder()}; 'sempart reproduce' makes them")
+    if not (reported_folder() / "index.csv").is_file():
         return
-    counts = Counter((r["table"], r["profile"], r["dataset"] or "-") for r in rows)
-    width = [max(len(k[i]) for k in counts) for i in range(3)]
-    for key, n in sorted(counts.items()):
-        typer.echo("  ".join(k.ljust(w) for k, w in zip(key, width, strict=True)) + f"  {n:4d} rows")
+    lines = [("PAPER'S TABLE", "SAME DATA", "OTHER DATA", "STATE", "COMMAND")]
+    for t in load_index():
+        ours = [r for r in rows if r["table"] in t["measured"].split(";")]
+        same = sum(r["dataset"] in t["datasets"].replace(" ", "").split(";") for r in ours)
+        lines.append(
+            (f"{t['paper']}-{t['table']}", str(same), str(len(ours) - same), t["stage"], t["command"])
+        )
+    typer.echo("")
+    _columns(lines)
+
+
+def _columns(lines: list[tuple[str, ...]]) -> None:
+    """Print rows of cells in aligned columns."""
+    width = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        typer.echo("  ".join(c.ljust(w) for c, w in zip(cells, width, strict=True)).rstrip())
 
 
 def main() -> None:

@@ -354,13 +354,19 @@ def test_cards():
 
 def test_status(tmp_path, monkeypatch):
     from sempart_core.records import Record, write_rows
+    from sempart_core.reported import INDEX_COLUMNS
 
     monkeypatch.setenv("SEMPART_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SEMPART_REPORTED", str(tmp_path))
     assert "no measured rows" in run("status").stdout
-    write_rows(
-        [Record("saliency", "TokenCut", m, 0.5, dataset="demo") for m in ("iou", "acc")], tmp_path / "results"
-    )
-    assert re.search(r"saliency +demo +demo +2 rows", run("status").stdout)
+    for dataset in ("demo", "ecssd", "duts_te"):
+        write_rows([Record("saliency", "TokenCut", m, 0.5, dataset=dataset) for m in ("iou", "acc")])
+    table = dict.fromkeys(INDEX_COLUMNS, "x") | {"paper": "sempart", "table": "1", "stage": "later"}
+    table |= {"measured": "saliency;refine", "datasets": "ecssd; duts_te", "command": "make all"}
+    (tmp_path / "index.csv").write_text(f"{','.join(INDEX_COLUMNS)}\n{','.join(table.values())}\n")
+    text = run("status").stdout
+    assert re.search(r"^saliency +demo +ecssd +2$", text, re.M)
+    assert re.search(r"^sempart-1 +4 +2 +later +make all$", text, re.M)
 
 
 def test_reproduce_hands_over_to_make(tmp_path, monkeypatch):
