@@ -34,6 +34,17 @@ def test_a_hand_worked_image():
     assert out["n"] == 1 and out["preset"] == "tokencut" and out["family"] == "tokencut"
 
 
+def test_beta_squared_once_more_weighs_precision_eleven_times():
+    gt = np.array([[1, 1, 0, 0]], bool)
+    mask = np.array([[1, 1, 1, 0]], bool)  # precision 2/3, recall 1
+    f = {
+        k: metrics.evaluate_masks([mask], [gt], k, ci=False)["f_half"]
+        for k in ("tokencut", "selfmask", "unioncut")
+    }
+    assert f["tokencut"] == pytest.approx(1.3 * (2 / 3) / (0.3 * 2 / 3 + 1))
+    assert f["selfmask"] == f["unioncut"] == pytest.approx(1.09 * (2 / 3) / (0.09 * 2 / 3 + 1))
+
+
 def slow_f(p, g, s):
     """The definition, one threshold at a time."""
     out = []
