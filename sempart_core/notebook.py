@@ -123,7 +123,7 @@ def glue(name: str, value: object) -> None:
         plt.close(value)
     elif hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()  # np.float64(0.25) would be stored as its repr and not format as a number
-    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+    if getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is None:
         return
     from IPython.core.formatters import format_display_data
     from IPython.display import display

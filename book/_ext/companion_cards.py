@@ -53,7 +53,8 @@ class Cards(SphinxDirective):
                 field_list += nodes.field(
                     "", nodes.field_name(text=key), nodes.field_body("", nodes.paragraph(text=_text(value)))
                 )
-            out += nodes.definition_list_item("", term, body + field_list)
+            body += field_list
+            out += nodes.definition_list_item("", term, body)
         return [out]
 
 

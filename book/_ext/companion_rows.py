@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 METRICS = {
     "iou": "IoU", "acc": "Acc", "max_f": "max Fβ", "corloc": "CorLoc", "miou": "mIoU", "ap": "AP",
-    "ap50": "AP50", "f": "Fβ", "mae": "MAE",
+    "ap50": "AP50", "f": "Fβ", "mae": "MAE", "corloc_gt": "CorLoc (> ½)",
 }  # fmt: skip
 PAPERS = {
     "sempart": "SEMPART", "two-tricks": "Two Tricks", "diffncut": "Differentiable NCut",

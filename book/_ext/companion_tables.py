@@ -20,7 +20,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-HIGHER_IS_BETTER = {"iou", "acc", "max_f", "corloc", "miou", "f", "ap", "ap50"}
+HIGHER_IS_BETTER = {"iou", "acc", "max_f", "corloc", "corloc_gt", "miou", "f", "ap", "ap50"}
 NOT_RUN = "not run here"
 
 
@@ -51,15 +51,17 @@ class TableDirective(SphinxDirective):
         for row in heads:
             line = nodes.row()
             for text, columns, deep in row:
-                entry = nodes.entry(**({"morecols": columns - 1} if columns > 1 else {}))
+                entry = nodes.entry("", nodes.paragraph("", "", *_nodes(text)))
+                if columns > 1:
+                    entry["morecols"] = columns - 1
                 if deep > 1:
                     entry["morerows"] = deep - 1
-                line += entry + nodes.paragraph("", "", *_nodes(text))
+                line += entry
             head += line
         for row in body:
             line = nodes.row()
             for cell in row:
-                line += nodes.entry() + nodes.paragraph("", "", *_nodes(cell))
+                line += nodes.entry("", nodes.paragraph("", "", *_nodes(cell)))
             rows += line
         group += head
         group += rows

@@ -37,7 +37,8 @@ def fingerprint() -> str:
 def build() -> int:
     for folder in (SITE, ROOT / "_build" / ".doctrees", ROOT / "_build" / ".jupyter_cache"):
         shutil.rmtree(folder, ignore_errors=True)  # Sphinx never deletes a page that is gone
-    command = [sys.executable, "-m", "jupyter_book", "build", ".", "-W", "-n", "--keep-going"]
+    tool = str(pathlib.Path(sys.executable).parent / "jupyter-book")
+    command = [tool, "build", ".", "-W", "-n", "--keep-going"]
     env = {**os.environ, "PYTHONHASHSEED": "0", "MPLBACKEND": "agg", "JUPYTER_PREFER_ENV_PATH": "1"}
     return subprocess.run(command, cwd=ROOT, env=env).returncode
 

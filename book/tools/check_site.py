@@ -62,7 +62,7 @@ def audit(site: pathlib.Path) -> tuple[list[str], int, int]:
             text = t.get_text()
             bad |= {
                 f"{rel}: a script imports {u}"
-                for u in re.findall(r"import\s*\(?\s*[\"']((?:https?:)?//[^\"']+)", text)
+                for u in re.findall(r"\b(?:import|from)\s*\(?\s*[\"']((?:https?:)?//[^\"']+)", text)
             }
         for t in soup.find_all("img"):
             alt = t.get("alt")
