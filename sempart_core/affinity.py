@@ -83,6 +83,10 @@ def threshold_affinity(
     dtype = dtype or gram.dtype
     # In place and without a second N x N array where the types allow: page faults cost more than sums.
     W = gram.gt_(tau) if dtype == gram.dtype else (gram > tau).to(dtype)
+    # BLAS may round (i, j) and (j, i) differently, which the threshold turns from 1e-8 into 1: such an edge
+    # exists. Counts of rows and columns tell (exactly, in float32) and cost less than a transposed copy.
+    if not torch.equal(W.sum(-1), W.sum(-2)):
+        W = torch.maximum(W, W.mT)
     W.clamp_(min=eps)
     if not self_loops:
         W.diagonal(dim1=-2, dim2=-1).zero_()

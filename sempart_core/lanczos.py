@@ -9,6 +9,7 @@ share the few operations used here. See :mod:`sempart_core.spectral` for the gra
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ def largest(
     w = start - _row(_column(fixed, start), fixed)
     w = w - _row(_column(fixed, w), fixed)
     V[:, f] = w / xp.sqrt((w * w).sum(-1))[:, None]
+    look, seen = k + 4, None  # when to look at the Ritz pairs next, and what was seen last
     for j in range(steps):
         if j == room:  # grow the basis by doubling; most graphs never get here
             room = min(2 * room, steps)
@@ -120,12 +122,14 @@ def largest(
         w = w - _row(_column(Q, w), Q)
         beta = xp.sqrt((w * w).sum(-1))
         exhausted = beta <= 0.01 * floor
+        stuck = bool(exhausted.any())
         last = j + 1 == steps
-        if j + 1 >= k and (last or j >= k + 3 or bool(exhausted.any())):
+        if j + 1 >= k and (last or stuck or j + 1 >= look):
             theta, S = xp.linalg.eigh(T[:, : j + 1, : j + 1])
-            residual = beta[:, None] * abs(S[:, -1, :])
-            done = _is_done(xp, theta, residual, k, tol, floor)
-            out = done | True if last else done
+            excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, tol, floor)
+            done = excess <= 1
+            out = done | last
+            look, seen = _next_look(j + 1, float(excess.min()), seen)
             if bool(out.any()):
                 keep = []
                 for i, (is_out, is_done) in enumerate(zip(out.tolist(), done.tolist(), strict=True)):
@@ -143,7 +147,7 @@ def largest(
                 V, T, w, beta, exhausted = V[keep], T[keep], w[keep], beta[keep], exhausted[keep]
         if last:
             break
-        if bool(exhausted.any()):  # an invariant subspace smaller than k: go on with a new direction
+        if stuck:  # an invariant subspace smaller than k: go on with a new direction
             for i in np.flatnonzero(np.asarray(exhausted.tolist())):
                 Qi = V[i : i + 1, : f + j + 1]
                 fresh = start[which[i]][None].copy() if xp is np else start[which[i]][None].clone()
@@ -162,21 +166,30 @@ def largest(
     return Pairs(values, vectors, converged, products)
 
 
-def _is_done(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, floor: float) -> Array:
-    """Whether the top ``k`` Ritz pairs of each graph are converged: residual <= tol * gap, or noise."""
+def _excess(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, floor: float) -> Array:
+    """How often the worst of the top ``k`` residuals exceeds its allowance max(tol * gap, floor): ``B``."""
+    gap = theta[:, 1:] - theta[:, :-1]  # to the neighbour below
     m = theta.shape[1]
-    done = None
+    worst = None
     for i in range(m - k, m):
-        gap = None
-        for other in (i - 1, i + 1):
-            if 0 <= other < m:
-                g = abs(theta[:, i] - theta[:, other])
-                gap = g if gap is None else xp.minimum(gap, g)
-        good = residual[:, i] <= floor
-        if gap is not None:
-            good = good | (residual[:, i] <= tol * gap)
-        done = good if done is None else done & good
-    return done
+        near = gap[:, i - 1] if i else gap[:, 0] if m > 1 else 0 * theta[:, 0]
+        if i and i + 1 < m:
+            near = xp.minimum(near, gap[:, i])
+        ratio = residual[:, i] / (tol * near).clip(floor)
+        worst = ratio if worst is None else xp.maximum(worst, ratio)
+    return worst
+
+
+def _next_look(j: int, excess: float, seen: tuple[int, float] | None) -> tuple[int, tuple[int, float]]:
+    """When to diagonalise T again: it costs as much as a product of a small graph.
+
+    Residuals fall geometrically, so two looks foretell the third; never more than eight steps ahead.
+    """
+    decades = math.log10(max(excess, 1e-30))
+    rate = 1.0
+    if seen is not None and j > seen[0]:
+        rate = max((seen[1] - decades) / (j - seen[0]), 0.1)
+    return j + min(max(math.ceil(0.9 * decades / rate), 1), 8), (j, decades)
 
 
 def _new(xp: ModuleType, shape: tuple[int, ...], like: Array) -> Array:
@@ -210,21 +223,34 @@ class Symmetric:
     """
 
     def __init__(self, A: np.ndarray) -> None:
-        self.call = _blas("ssymv" if A.dtype == np.float32 else "dsymv")
-        self.real = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
-        self.A, self.n = A, ctypes.c_int(A.shape[0])
-        self.one, self.zero, self.unit = self.real(1), self.real(0), ctypes.c_int(1)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = np.ascontiguousarray(x, dtype=self.A.dtype)
-        y = np.empty_like(x)
+        real = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
+        n, one, zero, unit = ctypes.c_int(A.shape[0]), real(1), real(0), ctypes.c_int(1)
+        self.call, self.dtype, self.A = _blas("ssymv" if A.dtype == np.float32 else "dsymv"), A.dtype, A
         ref = ctypes.byref
         # BLAS counts columns first: its lower triangle is our upper one.
-        self.call(
-            b"L", ref(self.n), ref(self.one), self.A.ctypes.data, ref(self.n),
-            x.ctypes.data, ref(self.unit), ref(self.zero), y.ctypes.data, ref(self.unit),
-        )  # fmt: skip
+        self.head = (b"L", ref(n), ref(one), A.ctypes.data, ref(n))
+        self.unit, self.zero, self.keep = ref(unit), ref(zero), (n, one, zero, unit)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = np.ascontiguousarray(x, dtype=self.dtype)
+        y = np.empty_like(x)
+        self.into(x.ctypes.data, y.ctypes.data)
         return y
+
+    def into(self, x: int, y: int) -> None:
+        """The same from address to address: ``N`` contiguous numbers of the type of ``A`` each."""
+        self.call(*self.head, x, self.unit, self.zero, y, self.unit)
+
+
+def each(operators: list[Symmetric], which: list[int], x: np.ndarray) -> np.ndarray:
+    """Row ``i`` of ``x`` through operator ``which[i]``, in float64 outside and in the matrices' type inside."""
+    dtype = operators[0].dtype
+    x = np.ascontiguousarray(x, dtype=dtype)
+    y = np.empty_like(x)
+    step, a, b = x.strides[0], x.ctypes.data, y.ctypes.data
+    for i, g in enumerate(which):
+        operators[g].into(a + i * step, b + i * step)
+    return y if dtype == np.float64 else y.astype(np.float64)
 
 
 _lock = threading.Lock()
