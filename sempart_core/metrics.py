@@ -71,8 +71,8 @@ class Meter:
         self._rows.append((
             np.count_nonzero(hard & fg) / union if union else s.empty_iou,
             np.count_nonzero(hard == fg) / p.size,
-            _f_curve(p, fg, (0.5,), True, s)[0],
-            _f_curve(p, fg, (2 * p.mean(),), True, s)[0],
+            _f_of_mask(hard, fg, s),
+            _f_of_mask(p > 2 * p.mean(), fg, s),
             float(np.abs(p - fg).mean()),
         ))  # fmt: skip
         self._curves.append(_f_curve(p, GROUND_TRUTH[s.gt_f or s.gt](g), s.thresholds, s.strict, s))
@@ -228,16 +228,27 @@ def _crop(a: np.ndarray, short: int, side: int) -> np.ndarray:
     return out[top : top + side, left : left + side].astype(a.dtype)
 
 
+def _f(tp: np.ndarray, claimed: np.ndarray, sought: float, s: Preset) -> np.ndarray:
+    """F-beta from true positives, predicted and true foreground, with the preset's conventions."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(claimed > 0, tp / claimed, s.empty)
+        recall = tp / sought if sought else np.full(np.shape(tp), s.empty)
+        f = (1 + s.beta2) * precision * recall / (s.beta2 * precision + recall)
+    return np.nan_to_num(f, nan=0.0)
+
+
+def _f_of_mask(b: np.ndarray, fg: np.ndarray, s: Preset) -> float:
+    counts = (np.count_nonzero(x) for x in (b & fg, b, fg))
+    return float(_f(*(np.float64(c) for c in counts), s))
+
+
 def _f_curve(
     p: np.ndarray, g: np.ndarray, thresholds: Sequence[float], strict: bool, s: Preset
 ) -> np.ndarray:
     """F-beta of ``p > t`` (or ``p >= t``) at every threshold, from one histogram of the predictions."""
     t = np.asarray(thresholds).astype(p.dtype)  # compared in the type of the prediction, as torch does
     bins = np.searchsorted(t, p, side="left" if strict else "right")  # how many thresholds a pixel passes
-    beyond = lambda w: np.bincount(bins, w, len(t) + 1)[::-1].cumsum()[::-1][1:]  # noqa: E731
-    tp, claimed, sought = beyond(g), beyond(None), float(g.sum())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(claimed > 0, tp / claimed, s.empty)
-        recall = tp / sought if sought else np.full(len(t), s.empty)
-        f = (1 + s.beta2) * precision * recall / (s.beta2 * precision + recall)
-    return np.nan_to_num(f, nan=0.0)
+    beyond = lambda h: h[::-1].cumsum()[::-1][1:].astype(np.float64)  # noqa: E731
+    count = lambda i, w=None: np.bincount(i, w, len(t) + 1)  # noqa: E731
+    tp = beyond(count(bins[g]) if g.dtype == bool else count(bins, g))
+    return _f(tp, beyond(count(bins)), float(g.sum()), s)

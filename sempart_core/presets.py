@@ -70,7 +70,10 @@ PRESETS = Registry("metric preset")
 
 
 def _add(name: str, family: str, what: str, source: str, **choices: Any) -> None:
-    PRESETS.register(Card(name, what, source, extra=choices), partial(Preset, name, family, **choices))
+    extra = {k: len(v) if k == "thresholds" else v for k, v in choices.items()}
+    PRESETS.register(
+        Card(name, what, source, extra={"family": family, **extra}), partial(Preset, name, family, **choices)
+    )
 
 
 _SELFMASK = {"beta2": 0.09, "aggregate": "max-then-mean", "empty": 0.0, "empty_iou": 0.0}
@@ -101,5 +104,5 @@ _add("sempart_star-default", "sempart_star-default", "as sempart_star, F at thre
 
 
 def family(preset: str) -> str:
-    """The family of a preset's name; CorLoc presets (``corloc_ge``, ``corloc_gt``) are their own."""
-    return preset if preset.startswith("corloc") else PRESETS[preset]().family
+    """The family of a preset's name; a name that is no preset (``corloc_ge``, ``miou``) is a family of its own."""
+    return PRESETS[preset]().family if preset in PRESETS else preset
