@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from sempart_core.errors import SempartError
 
-_CHUNK = 1 << 20
+#: Bytes written at once; of a connection that breaks, at most so many are lost.
+_CHUNK = 1 << 14
 #: Faults that a later attempt may not meet; everything else is final.
 _PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
@@ -255,7 +256,7 @@ def zip_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike)
     """Copy one member of a zip archive to the file ``dest``; its stored path is never used."""
     try:
         with zipfile.ZipFile(archive) as z, z.open(member) as src, open(dest, "wb") as out:
-            shutil.copyfileobj(src, out, _CHUNK)
+            shutil.copyfileobj(src, out, 1 << 20)
     except KeyError as e:
         raise SempartError(f"{pathlib.Path(archive).name} holds no {member}") from e
     except zipfile.BadZipFile as e:
