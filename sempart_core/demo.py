@@ -80,7 +80,9 @@ def load(
     def read(scene: str) -> Sample:
         return _stored(folder, scene) or _store(folder, scenes.compose(parts, split, _number(scene), seed))
 
-    return Dataset(parts.name, chosen, read, split=split, class_names=parts.class_names, salt=key)
+    return Dataset(
+        f"{parts.name}-{split}", chosen, read, split=split, class_names=parts.class_names, salt=key
+    )
 
 
 def _number(scene: str) -> int:

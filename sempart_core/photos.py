@@ -78,7 +78,7 @@ def voc2012_animals(
         image = read_image(place / "JPEGImages" / f"{name}.jpg")
         return Sample(name, image, mask, void, found, classes, labels)
 
-    return Dataset("voc2012_animals", names, read, split=split, class_names=VOC_CLASSES)
+    return Dataset(f"voc2012_animals-{split}", names, read, split=split, class_names=VOC_CLASSES)
 
 
 _NONE: tuple[np.ndarray, tuple[int, ...]] = (np.zeros((0, 4)), ())

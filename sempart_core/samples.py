@@ -70,7 +70,7 @@ class Dataset(Sequence):
     Parameters
     ----------
     name, split : str
-        As written into records.
+        As written into records; ``name`` tells the split where a set has several ("demo-test").
     names : sequence of str
         The pictures, in order.
     read : callable
