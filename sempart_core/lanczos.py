@@ -64,6 +64,7 @@ def largest(
     tol: float = 1e-9,
     floor: float = 1e-13,
     steps: int = 300,
+    shrink: bool = True,
 ) -> Pairs:
     """The ``k`` largest eigenpairs in the orthogonal complement of ``fixed``.
 
@@ -86,6 +87,8 @@ def largest(
         A residual that counts as converged whatever the gap: the noise of one product.
     steps : int
         Most products a graph may cost.
+    shrink : bool
+        Leave finished graphs out of further products; False where picking graphs out would copy them.
 
     Notes
     -----
@@ -98,7 +101,7 @@ def largest(
     steps = min(steps, n - f)
     values, vectors = _new(xp, (batch, k), fixed), _new(xp, (batch, k, n), fixed)
     converged = np.zeros(batch, dtype=bool)
-    which, products = list(range(batch)), 0
+    which, left, products = list(range(batch)), set(range(batch)), 0
     room = min(steps, 24)
     V = _new(xp, (batch, f + room + 1, n), fixed)
     T = _new(xp, (batch, steps, steps), fixed)
@@ -126,23 +129,20 @@ def largest(
         last = j + 1 == steps
         if j + 1 >= k and (last or stuck or j + 1 >= look):
             theta, S = xp.linalg.eigh(T[:, : j + 1, : j + 1])
-            excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, tol, floor)
-            done = excess <= 1
-            out = done | last
-            look, seen = _next_look(j + 1, float(excess.min()), seen)
-            if bool(out.any()):
-                keep = []
-                for i, (is_out, is_done) in enumerate(zip(out.tolist(), done.tolist(), strict=True)):
-                    if not is_out:
-                        keep.append(i)
-                        continue
-                    g = which[i]
-                    converged[g] = is_done
-                    values[g] = theta[i, -k:] if k == 1 else _flip(xp, theta[i, -k:])
-                    best = S[i, :, -k:] if k == 1 else _flip(xp, S[i, :, -k:].T).T
-                    vectors[g] = best.T @ V[i, f : f + j + 1]
-                if not keep:
-                    break
+            excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, tol, floor).tolist()
+            look, seen = _next_look(
+                j + 1, min(e for e, g in zip(excess, which, strict=True) if g in left), seen
+            )
+            for i, g in enumerate(which):
+                if g in left and (last or excess[i] <= 1):
+                    converged[g] = excess[i] <= 1
+                    best = _flip(xp, S[i, :, -k:].T)
+                    values[g], vectors[g] = _flip(xp, theta[i, -k:]), best @ V[i, f : f + j + 1]
+                    left.discard(g)
+            if not left:
+                break
+            if shrink and len(left) < len(which):
+                keep = [i for i, g in enumerate(which) if g in left]
                 which = [which[i] for i in keep]
                 V, T, w, beta, exhausted = V[keep], T[keep], w[keep], beta[keep], exhausted[keep]
         if last:
@@ -151,7 +151,7 @@ def largest(
             for i in np.flatnonzero(np.asarray(exhausted.tolist())):
                 Qi = V[i : i + 1, : f + j + 1]
                 fresh = start[which[i]][None].copy() if xp is np else start[which[i]][None].clone()
-                fresh = fresh * _like(xp, _noise(n, 1 + j), fixed)
+                fresh = fresh * _like(xp, noise(n, 1 + j), fixed)
                 for _ in range(3):
                     fresh = fresh - _row(_column(Qi, fresh), Qi)
                 w[i] = fresh[0] / xp.sqrt((fresh * fresh).sum())
@@ -164,6 +164,44 @@ def largest(
         T[:, j + 1, j] = coupled
         V[:, f + j + 1] = w / scale[:, None]
     return Pairs(values, vectors, converged, products)
+
+
+def largest_with_copies(
+    product: Callable[[Array, list[int]], Array],
+    trivial: Array,
+    k: int,
+    *,
+    xp: ModuleType = np,
+    floor: float = 1e-13,
+    **options: Any,
+) -> Pairs:
+    """:func:`largest` beside ``trivial`` (``B x N``, unit), with every copy of a multiple eigenvalue.
+
+    For ``k > 1`` one more pair is sought in the complement of all that was found; while it beats the
+    k-th, a copy was missed before. At most ``k`` copies can be missing.
+    """
+    batch, n = trivial.shape
+    options |= {"xp": xp, "floor": floor}
+
+    def start(seed: int) -> Array:
+        return xp.stack([_like(xp, noise(n, seed), trivial)] * batch)
+
+    pairs = largest(product, trivial[:, None], start(0), k, **options)
+    for seed in range(1, k + 1 if k > 1 else 1):
+        known = xp.concatenate([trivial[:, None], pairs.vectors], 1)
+        if known.shape[1] >= n:
+            break
+        more = largest(product, known, start(seed), 1, **options)
+        values = xp.concatenate([pairs.values, more.values], 1)
+        vectors = xp.concatenate([pairs.vectors, more.vectors], 1)
+        # A copy was missed where fewer than k of the known values reach the new one.
+        missed = bool(((pairs.values >= more.values - 10 * floor).sum(1) < k).any())
+        pairs = Pairs(values, vectors, pairs.converged & more.converged, pairs.products + more.products)
+        if not missed:
+            break
+    order = xp.argsort(-pairs.values, 1)[:, :k]
+    rows = [[i] for i in range(batch)]
+    return Pairs(pairs.values[rows, order], pairs.vectors[rows, order], pairs.converged, pairs.products)
 
 
 def _excess(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, floor: float) -> Array:
@@ -204,7 +242,7 @@ def _flip(xp: ModuleType, x: Array) -> Array:
     return x[::-1] if xp is np else x.flip(0)
 
 
-def _noise(n: int, seed: int) -> np.ndarray:
+def noise(n: int, seed: int) -> np.ndarray:
     """``N`` fixed pseudo-random numbers; no global generator is touched."""
     return np.random.default_rng(seed).standard_normal(n)
 

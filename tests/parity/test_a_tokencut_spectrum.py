@@ -53,9 +53,8 @@ def test_binary_graph(cases, solver):
         assert one_minus_cos(e.vectors[0], want) < 1e-9, tag
         # D-orthonormal as the reference is, so the entries agree and not only the direction.
         np.testing.assert_allclose(v * np.sign(v @ want), want, atol=1e-7 * abs(want).max(), err_msg=tag)
-        # The stored sign makes the seed foreground; so does ours after the same rule.
-        seed = int(abs(v).argmax())
-        assert seed == int(case["bin_seed"]), tag
+        # The seed is the largest magnitude; among equal entries rounding chose, there as here.
+        assert abs(v[int(case["bin_seed"])]) >= (1 - 1e-9) * abs(v).max(), tag
 
 
 def test_cosine_graph(cases):

@@ -1,0 +1,251 @@
+"""How :func:`sempart_core.spectral.fiedler` solves: on the CPU, on an accelerator, and with W never formed.
+
+All solvers speak of the operator whose *largest* pairs are wanted, ``M = D^-1/2 W D^-1/2`` (or ``W - D``
+for the un-normalised Laplacian), with unit eigenvectors and the known trivial one deflated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from . import lanczos
+from .errors import SempartError
+
+#: Below this many nodes a single graph is solved on one core: threads cost more than they bring.
+THREADS_FROM = 1024
+#: Graphs a worker thread takes through Lanczos in lockstep: their triangles share the last-level cache.
+LOCKSTEP = 4
+#: Most products before a graph is handed to the dense solver.
+MAX_PRODUCTS = 300
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked: ``k`` pairs, by which ``solver`` ("dense" or not), to which angle ``tol``."""
+
+    k: int
+    solver: str
+    tol: float
+    normalised: bool = True
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Solution:
+    """``theta`` ``B x k`` descending, unit ``vectors`` ``B x k x N``, ``degree`` ``B x N``, and the cost."""
+
+    theta: Tensor
+    vectors: Tensor
+    degree: Tensor
+    products: int
+    dense: tuple[int, ...]
+
+
+def _asymmetry(double: bool) -> float:
+    """Share of the largest degree below which a difference between W and W' counts as rounding."""
+    return 1e-5 if double else 1e-4
+
+
+def _refuse(what: str, graph: int) -> SempartError:
+    remedy = {
+        "NaN": "W holds NaN or infinity{}: check the features and their precision",
+        "empty": "a node of W has no edges{}: keep self-loops, raise eps, lower tau or leave the node out",
+        "negative": "W holds negative weights{}: clip them, as cosine_affinity does",
+        "asymmetric": "W is not symmetric{}: pass (W + W') / 2",
+    }[what]
+    return SempartError(remedy.format(f" (graph {graph} of the batch)" if graph else ""))
+
+
+@cache
+def _blas_threads():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _one_blas_thread(wanted: bool) -> contextlib.AbstractContextManager:
+    return _blas_threads().limit(limits=1, user_api="blas") if wanted else contextlib.nullcontext()
+
+
+def solve_cpu(W: Tensor, problem: Problem) -> Solution:
+    """``B x N x N`` float32 or float64 on the CPU: a few graphs at a time in every worker thread."""
+    batch, n, _ = W.shape
+    A = W.numpy()
+    if not A[0].flags.c_contiguous:
+        A = np.ascontiguousarray(A)
+    theta, vectors, degree = (
+        np.empty((batch, problem.k)),
+        np.empty((batch, problem.k, n)),
+        np.empty((batch, n)),
+    )
+    dense: list[int] = []
+    workers = min(batch, torch.get_num_threads())
+    # Enough graphs in lockstep to share Python's overhead, few enough for the cache.
+    size = -(-batch // workers) if n < 256 else min(LOCKSTEP, -(-batch // workers))
+    chunks = [list(range(i, min(i + size, batch))) for i in range(0, batch, size)]
+
+    def work(chunk: list[int]) -> int:
+        symv = [lanczos.Symmetric(A[g]) for g in chunk]
+        for g, product in zip(chunk, symv, strict=True):
+            degree[g] = _degree(A[g], product, g, problem.check)
+        todo, products = chunk, 0
+        if problem.solver != "dense":
+            pairs = _iterate(symv, degree[chunk], problem, W.dtype)
+            products, theta[chunk], vectors[chunk] = pairs.products, pairs.values, pairs.vectors
+            todo = [g for g, done in zip(chunk, pairs.converged, strict=True) if not done]
+        for g in todo:
+            theta[g], vectors[g] = _dense_cpu(A[g], degree[g], problem)
+        dense.extend(todo)
+        return products
+
+    with _one_blas_thread(workers > 1 or (n < THREADS_FROM and problem.solver != "dense")):
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                products = sum(pool.map(work, chunks))
+        else:
+            products = sum(map(work, chunks))
+    tensors = (torch.from_numpy(x) for x in (theta, vectors, degree))
+    return Solution(*tensors, products, tuple(sorted(dense)))
+
+
+def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool) -> np.ndarray:
+    """Row sums in float64 of one graph, and its defects."""
+    ones = np.ones(len(A), dtype=A.dtype)
+    d = A @ ones
+    if not np.isfinite(d).all():
+        raise _refuse("NaN", graph)
+    if check:
+        # Negative first: with cancelling signs the other two messages would mislead.
+        if A.min() < 0:
+            raise _refuse("negative", graph)
+        # Row sums of A against those of its mirrored upper triangle, beyond the rounding of a Gram matrix.
+        if abs(d - symv(ones)).max() > _asymmetry(A.dtype == np.float64) * d.max():
+            raise _refuse("asymmetric", graph)
+    if d.min() <= 0:
+        raise _refuse("empty", graph)
+    return d.astype(np.float64, copy=False)
+
+
+def _iterate(
+    symv: list[lanczos.Symmetric], d: np.ndarray, problem: Problem, dtype: torch.dtype
+) -> lanczos.Pairs:
+    batch, n = d.shape
+    if problem.normalised:
+        s = 1 / np.sqrt(d)
+        trivial = np.sqrt(d / d.sum(-1, keepdims=True))
+        scale = 1.0
+
+        def product(x: np.ndarray, which: list[int]) -> np.ndarray:
+            t = s if len(which) == batch else s[which]
+            return t * lanczos.each(symv, which, t * x)
+
+    else:
+        trivial = np.full((batch, n), n**-0.5)
+        scale = float(d.max())
+
+        def product(x: np.ndarray, which: list[int]) -> np.ndarray:
+            return lanczos.each(symv, which, x) - d[which] * x
+
+    floor = scale * (1e-13 if dtype == torch.float64 else 1e-6)
+    return lanczos.largest_with_copies(
+        product, trivial, problem.k, tol=problem.tol, floor=floor, steps=MAX_PRODUCTS
+    )
+
+
+def _dense_cpu(A: np.ndarray, d: np.ndarray, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Exact pairs by LAPACK in float64."""
+    n = len(A)
+    M = _without_trivial(A.astype(np.float64), d, problem.normalised)
+    theta, v = linalg.eigh(M, subset_by_index=[n - problem.k, n - 1], overwrite_a=True, check_finite=False)
+    return theta[::-1], v[:, ::-1].T
+
+
+def _without_trivial(A, d, normalised: bool):
+    """The operator of one graph with its trivial pair moved to the far end of the spectrum."""
+    if normalised:
+        s, u = d**-0.5, (d / d.sum()) ** 0.5
+        return A * s[:, None] * s - 3 * u[:, None] * u
+    M = A - 3 * d.max() / len(d)
+    i = range(len(d))
+    M[i, i] -= d
+    return M
+
+
+def solve_torch(W: Tensor, problem: Problem) -> Solution:
+    """A batch on an accelerator: one batched product a step for all graphs."""
+    d = W.sum(-1)
+    tests = {"NaN": ~torch.isfinite(d).all(-1)}
+    if problem.check:
+        far = (W.sum(-2) - d).abs().amax(-1) > _asymmetry(W.dtype == torch.float64) * d.amax(-1)
+        tests |= {"negative": (W < 0).flatten(1).any(1), "asymmetric": far}
+    for what, bad in (tests | {"empty": (d <= 0).any(-1)}).items():
+        if bool(bad.any()):
+            raise _refuse(what, int(bad.int().argmax()))
+    if problem.solver == "dense":
+        theta, vectors = W.new_empty(len(W), problem.k), W.new_empty(len(W), problem.k, W.shape[-1])
+        products, todo = 0, list(range(len(W)))
+    else:
+        s = d.rsqrt()
+
+        def product(x: Tensor, which: list[int]) -> Tensor:
+            if problem.normalised:
+                return s * (W @ (s * x)[..., None])[..., 0]
+            return (W @ x[..., None])[..., 0] - d * x
+
+        trivial = (d if problem.normalised else torch.ones_like(d)).sqrt()
+        scale = 1.0 if problem.normalised else float(d.max())
+        pairs = lanczos.largest_with_copies(
+            product,
+            trivial / trivial.norm(dim=-1, keepdim=True),
+            problem.k,
+            tol=problem.tol,
+            floor=scale * (1e-13 if W.dtype == torch.float64 else 2e-6),
+            steps=MAX_PRODUCTS,
+            shrink=False,
+            xp=torch,
+        )
+        theta, vectors, products = pairs.values, pairs.vectors, pairs.products
+        todo = np.flatnonzero(~pairs.converged).tolist()
+    for g in todo:
+        values, v = torch.linalg.eigh(_without_trivial(W[g].double(), d[g].double(), problem.normalised))
+        theta[g] = values[-problem.k :].flip(0).to(theta.dtype)
+        vectors[g] = v[:, -problem.k :].flip(1).T.to(vectors.dtype)
+    return Solution(theta, vectors, d, products, tuple(todo))
+
+
+def solve_implicit(f: Tensor, problem: Problem) -> Solution:
+    """``W = F F'`` that is never formed (``f``: ``B x N x D``): a product costs ``4 N D`` operations."""
+    g = f.double()
+    d = (g @ g.sum(1)[..., None])[..., 0]
+    if bool((d <= 0).any()):
+        raise SempartError(
+            "with tau=None the plain cosine graph of features has a node of degree <= 0: "
+            "give tau, or W from cosine_affinity, which clips at 0"
+        )
+    g = g * d.rsqrt()[..., None]
+
+    def product(x: Tensor, which: list[int]) -> Tensor:
+        return (g @ (g.mT @ x[..., None]))[..., 0]
+
+    pairs = lanczos.largest_with_copies(
+        product,
+        d.sqrt() / d.sqrt().norm(dim=-1, keepdim=True),
+        problem.k,
+        tol=min(problem.tol, 1e-9),
+        steps=MAX_PRODUCTS,
+        shrink=False,
+        xp=torch,
+    )
+    if pairs.converged.all():
+        return Solution(pairs.values, pairs.vectors, d, pairs.products, ())
+    dense = replace(problem, solver="dense", check=False)
+    return (solve_cpu if f.device.type == "cpu" else solve_torch)(f.double() @ f.double().mT, dense)
