@@ -299,6 +299,7 @@ print("its gradient is zero:", bool(half.grad.abs().max() < 1e-12))
 # *Numerator.* $L 1 = 0$ lets the constant disappear, and by {prf:ref}`thm-quadratic`
 # $y^\top L y = s^\top L s = \sum_{i<j} w_{ij} (s_i - s_j)^2 = w(A, B)$, since $(s_i - s_j)^2$ is 1 for
 # severed pairs and 0 for all others.
+#
 # *Denominator.* $y^\top D y = \operatorname{vol}(A)(1 - m)^2 + \operatorname{vol}(B)\, m^2$. With $\operatorname{vol}(A) = m v$ and
 # $\operatorname{vol}(B) = (1 - m) v$ this is $v\, m (1-m) \left[ (1-m) + m \right] = v\, m (1 - m)$.
 #
@@ -785,6 +786,7 @@ hand_loops, hand_none = (
 notebook.glue("hand-loops", hand_loops)
 notebook.glue("hand-none", hand_none)
 notebook.glue("n-patches", rows * cols)
+notebook.glue("mean-degree", float(affinity.degree(graph).mean()))
 
 # %% [markdown]
 # ```{glue:figure} fig-eps
@@ -797,8 +799,8 @@ notebook.glue("n-patches", rows * cols)
 #
 # At $\varepsilon = 10^{-6}$, SEMPART's value, the Fiedler vector of the graph with loops separates one patch from
 # {glue:text}`n-patches:d`; without loops it separates regions. On ordinary cuts the diagonal changes little: your mask costs
-# {glue:text}`hand-loops:.4f` with and {glue:text}`hand-none:.4f` without loops, because a loop of 1 is small against degrees in the
-# hundreds. It is the rare patch that makes the difference, and larger pictures have more of them.
+# {glue:text}`hand-loops:.4f` with and {glue:text}`hand-none:.4f` without loops, because a loop of 1 is small against a mean degree
+# of {glue:text}`mean-degree:.0f`. It is the rare patch that makes the difference, and larger pictures have more of them.
 #
 # (sec-failures)=
 # ## When it fails
@@ -856,7 +858,7 @@ notebook.glue("fig-strip", fig)
 #
 # A square of four nodes with equal sides can be halved in two ways, equally well. Its eigenvalues are 0, 1, 1, 2: $\lambda_2$ is double, every unit vector of a
 # plane is "the" Fiedler vector, and which one a solver returns depends on rounding. Near ties behave the same to the eye. If the matrix $L_{\mathrm{sym}}$ is changed by
-# $E$, the vector turns by an angle of at most about $\lVert E \rVert / (\lambda_3 - \lambda_2)$ {cite:p}`davis1970rotation`: small gap, unstable cut. The same gap stands in the
+# a small $E$, the vector turns by an angle of about $\lVert E \rVert$ over the distance to the next eigenvalue at most, here $\lambda_3 - \lambda_2$ {cite:p}`davis1970rotation`: small gap, unstable cut. The same gap stands in the
 # denominator of the gradient when one differentiates through the eigenvector, as equation 7 of Differentiable Normalized Cuts does.
 
 
@@ -887,8 +889,16 @@ for extra in (0.01, -0.01):
 # ### Disconnected graphs
 #
 # With components, $\lambda_2 = 0$: the split is perfect and says nothing about what lies inside the components. {prf:ref}`thm-eps` and {prf:ref}`thm-loops` describe the
-# repair by $\varepsilon$ and its side effect.
-#
+# repair by $\varepsilon$ and its side effect. The library's answer without the repair is a vector that is constant on every component:
+
+# %% tags=["nbval-check-output"]
+squares = torch.block_diag(square(), square(), square())
+pairs = spectral.fiedler(squares, k=3)
+print("lambda_2, lambda_3, lambda_4:", *(f"{abs(v):.3f}" for v in pairs.values))
+inside = pairs.vectors[0].reshape(3, 4)
+print("constant on components:", bool((inside - inside.mean(1, keepdim=True)).abs().max() < 1e-6))
+
+# %% [markdown]
 # ### The sign means nothing
 #
 # If $y$ solves {eq}`eq-generalised`, so does $-y$, and {eq}`eq-ncut` is symmetric in $A$ and $B$. No eigenvector and no value of the loss says which side is the *object*.
