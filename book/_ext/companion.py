@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 
 import companion_cards as cards
+import companion_html
 import companion_rows as rows
 import companion_tables as tables
 
@@ -88,5 +89,6 @@ def setup(app) -> dict:
     app.connect("config-inited", macros, priority=100)
     app.connect("html-page-context", drop_cdn, priority=900)
     app.connect("html-page-context", badge, priority=800)
+    app.connect("build-finished", companion_html.repair_pages)
     app.set_html_assets_policy("always")  # MathJax on every page: hover previews quote equations
     return {"parallel_read_safe": True, "version": "1"}
