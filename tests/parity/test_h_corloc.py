@@ -1,11 +1,17 @@
 """CorLoc of LOST, FOUND's box of a segmentation, and the boxes read from VOC and COCO annotations."""
 
+import json
+import os
+import pathlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from sempart_core import metrics, regions
+from sempart_core import annotations, metrics, regions
+
+
+DEFAULT = pathlib.Path(__file__).resolve().parents[3] / "shared" / "reference" / "vectors"  # as in conftest
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +49,19 @@ def test_box_of_the_largest_component_as_in_found(arrays):
     assert np.array_equal(
         regions.boxes_of(arrays["found_seg"], int(patch))[0], arrays["found_box_largest_cc"]
     )
+
+
+@pytest.fixture(scope="module")
+def raw(arrays):
+    """The annotations that the stored boxes were read from: dictionaries, so they are in the sidecar."""
+    folder = pathlib.Path(os.environ.get("SEMPART_VECTORS") or DEFAULT)
+    return json.loads((folder / "h_corloc.json").read_text(encoding="utf-8"))["results"]
+
+
+def test_boxes_of_voc_annotations(arrays, raw):
+    assert np.array_equal(annotations.voc_boxes(raw["voc_gt"]), arrays["voc_all"])
+    assert np.array_equal(annotations.voc_boxes(raw["voc_gt"], hards=False), arrays["voc_nohards"])
+
+
+def test_boxes_of_coco_annotations(arrays, raw):
+    assert np.array_equal(annotations.coco_boxes(raw["coco_gt"]), arrays["coco_boxes"])
