@@ -31,6 +31,8 @@ device = "auto"  # auto | cpu | cuda
 seed = 0
 
 # %% tags=["hide-input"]
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -125,6 +127,10 @@ ROWS = {
     "Deep Spectral (paper)": ("deep-spectral", {"variant": "paper"}),
     "Deep Spectral (code), least corners": ("deep-spectral", {"foreground": "least-corners"}),
 }
+CENTRED = {
+    "LOST, centred": ("lost", {}),
+    "Deep Spectral (code), centred": ("deep-spectral", {"variant": "code"}),
+}
 if cfg.dataset == "photos":
     root = cfg.data_root
     mask_sets = [
@@ -139,7 +145,12 @@ rows, runs = [], {}
 for data in mask_sets:
     features = scene_features if data is scenes else extract_dataset(data, backbone, size=cfg.size)
     for row, (name, params) in ROWS.items():
-        run = evaluate(data, name, backbone, features=features, size=cfg.size, params=params, seed=cfg.seed)
+        run = evaluate(data, name, backbone, features=features, size=cfg.size, seed=cfg.seed, **params)
+        runs[data.name, row] = run
+        rows += run.records("saliency", row, only=["iou", "acc", "max_f"])
+    for row, (name, params) in CENTRED.items():
+        centred = [f.centred() for f in features]
+        run = evaluate(data, name, backbone, features=centred, size=cfg.size, seed=cfg.seed, **params)
         runs[data.name, row] = run
         rows += run.records("saliency", row, only=["iou", "acc", "max_f"])
 save(rows)
@@ -155,9 +166,34 @@ save(rows)
 # TokenCut's own rule, the seed's component, reaches an IoU of
 # {measured}`saliency/TokenCut/iou|.3f`; the whole side chosen by least corners reaches
 # {measured}`saliency/TokenCut, least corners/iou|.3f`. The clipped cosine graph of Deep Spectral, which has no
-# threshold, stands at {measured}`saliency/Deep Spectral (code)/iou|.3f`. Why does a threshold matter so much?
-# {doc}`20_features_as_graphs` sweeps it: all cosines of these features are large, and a graph without a
-# threshold is nearly complete.
+# threshold, stands at {measured}`saliency/Deep Spectral (code)/iou|.3f`, and LOST, which looks at signs only, at
+# {measured}`saliency/LOST/iou|.3f`.
+#
+# The reason is one direction that all patches of an image share: it makes almost every inner product positive.
+
+# %%
+from sempart_core.records import Record
+
+shares = torch.cat([(torch.bmm(f.x, f.x.mT) > 0).double().mean(dim=(1, 2)) for f in scene_features])
+centred_shares = torch.cat(
+    [(torch.bmm(f.x, f.x.mT) > 0).double().mean(dim=(1, 2)) for f in (g.centred() for g in scene_features)]
+)
+if cfg.dataset == "demo":
+    base = runs[scenes.name, "LOST"].records("positive-products", "queries", only=["iou"])[0]
+    save(
+        [
+            replace(base, row=row, metric="share", value=float(v.mean()), ci=None, preset="", params={})
+            for row, v in [("raw", shares), ("centred", centred_shares)]
+        ]
+    )
+
+# %% [markdown]
+# Of all pairs of patches, {measured}`positive-products/raw/share|.3f` have a positive inner product; after the mean
+# over the patches of each image is taken away, {measured}`positive-products/centred/share|.3f`. LOST's degrees and
+# Deep Spectral's clipped graph live on that sign. On centred features LOST reaches
+# {measured}`saliency/LOST, centred/iou|.3f` and Deep Spectral
+# {measured}`saliency/Deep Spectral (code), centred/iou|.3f`. Centring is our addition, not part of either method,
+# and the rows say so. TokenCut's threshold does the same work by other means ({doc}`20_features_as_graphs`).
 #
 # ## The same on photographs
 #
@@ -187,7 +223,7 @@ for data in mask_sets:
             backbone,
             features=features,
             size=cfg.size,
-            params={"foreground": rule},
+            foreground=rule,
             seed=cfg.seed,
         )
         rows += run.records("foreground", rule, only=["iou", "acc"])
@@ -230,7 +266,7 @@ rows = []
 for data in box_sets:
     features = extract_dataset(data, backbone, size=cfg.size)
     for row, (name, params) in BOX_ROWS.items():
-        run = evaluate(data, name, backbone, features=features, size=cfg.size, params=params, seed=cfg.seed)
+        run = evaluate(data, name, backbone, features=features, size=cfg.size, seed=cfg.seed, **params)
         rows += run.records("corloc", row, only=["corloc", "corloc_gt"])
 save(rows)
 
@@ -266,7 +302,7 @@ for data in mask_sets:
             backbone,
             features=features,
             size=cfg.size,
-            params={"foreground": "least-corners"},
+            foreground="least-corners",
             refine=refiner,
             seed=cfg.seed,
         )
@@ -301,7 +337,7 @@ for row in SHOWN:
     shown_runs[row] = (
         demo[scenes.name, row]
         if demo
-        else evaluate(scenes, name, backbone, features=scene_features, size=cfg.size, params=params)
+        else evaluate(scenes, name, backbone, features=scene_features, size=cfg.size, **params)
     )
 iou = shown_runs["TokenCut, least corners"].per_image["iou"]
 worst = np.argsort(iou, kind="stable")[:6]
@@ -361,8 +397,6 @@ glue("fig-controls", fig)
 # %% tags=["remove-cell"]
 from scipy.stats import spearmanr
 
-from sempart_core.records import Record
-
 base = shown_runs["TokenCut, least corners"]
 if cfg.dataset == "demo" and len(scenes) > 4:
     ref = base.records("controls", "x", only=["iou"])[0]
@@ -404,25 +438,21 @@ if cfg.dataset == "demo" and len(scenes) > 4:
 # ```{solution-start} ex-box-rule
 # :class: dropdown
 # ```
-# A small component with the seed, a compact one with the most cells, and a thin diagonal-free frame piece whose
-# box is largest:
+# One cell that holds the seed, a compact component with the most cells, and a thin one with the largest box:
 
 # %% tags=["nbval-check-output"]
 from sempart_core import regions
 
 m = np.zeros((9, 9), bool)
 m[0, 0] = True  # the seed's component: one cell
-m[2:5, 2:5] = True  # most cells: 9
-m[8, :] = True  # 9 cells would tie, so one is taken away ...
-m[8, 0] = False
-m[6:8, 8] = True  # ... and an arm makes its box the largest: 8 x 3
-m[2, 5] = m[3, 5] = True  # the compact one grows to 11 cells
-labels = regions.components(m)
-print("seed     ", regions.box_of(regions.component_of(m, 0)).tolist())
-print("area     ", regions.box_of(regions.largest_component(m)).tolist())
+m[2:5, 2:6] = True  # most cells: 12
+m[8, 1:] = True  # 8 cells along the bottom ...
+m[6:8, 8] = True  # ... and an arm of 2 make the largest box, 8 x 3
+print("seed     ", regions.box_of(regions.component_of(m, 0)).astype(int).tolist())
+print("area     ", regions.box_of(regions.largest_component(m)).astype(int).tolist())
 boxes = regions.boxes_of(m)
 area = [(b[2] - b[0]) * (b[3] - b[1]) for b in boxes]
-print("box      ", boxes[int(np.argmax(area))].tolist())
+print("box      ", boxes[int(np.argmax(area))].astype(int).tolist())
 
 # %% [markdown]
 # ```{solution-end}

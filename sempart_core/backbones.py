@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -275,7 +276,9 @@ def _cls_attention(attn: nn.Module, qkv: Tensor, rope: Tensor | None, prefix: in
 
 def build(card: Card, **changes) -> nn.Module:
     """The network of a card with random weights; ``changes`` go to timm (``depth=2`` in tests)."""
-    import timm
+    with warnings.catch_warnings():  # tqdm.auto, deep inside, asks Jupyter for a widget nobody needs
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import timm
 
     arch = card.extra["timm"].split(".")[0]
     options = {k: v for k, v in {**card.extra["build"], **changes}.items() if v is not None}

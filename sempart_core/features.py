@@ -68,6 +68,15 @@ class Features:
         base = self.name.split("/")[0]
         return replace(self, x=self.layers[name], tau=tau, name=f"{base}/{name}")
 
+    def centred(self) -> Features:
+        """The same features minus their mean over the patches of each image; no threshold travels along.
+
+        A direction that all patches share makes every inner product positive, and with it every edge of
+        a graph that looks at signs (LOST) or clips at zero (Deep Spectral).
+        """
+        x = self.x - self.x.mean(dim=1, keepdim=True)
+        return replace(self, x=x, tau=None, name=f"{self.name}-centred")
+
     def __getitem__(self, i: int | slice) -> Features:
         """A sub-batch; an integer keeps the batch dimension (IndexError past the end, so loops stop)."""
         if isinstance(i, int) and not -len(self) <= i < len(self):

@@ -109,3 +109,10 @@ def test_resize_cuts_padding_first():
 def test_predictions_join():
     both = Prediction.cat([prediction(), prediction()])
     assert len(both) == 2 and both.boxes.shape == (2, 4) and both.seed is None
+
+
+def test_centred_features_have_no_mean_and_no_threshold():
+    f = Features(torch.randn(2, 6, 4) + 5, (2, 3), tau=0.6, name="b/queries@11")
+    c = f.centred()
+    assert c.x.mean(dim=1).abs().max() < 1e-5 and c.tau is None and c.name == "b/queries@11-centred"
+    torch.testing.assert_close(c.x[:, 0] - c.x[:, 1], f.x[:, 0] - f.x[:, 1])

@@ -61,6 +61,7 @@ def test_dino_seg_keeps_the_attended_part_of_the_object():
     assert p.mask.any() and not (p.mask & ~truth).any()
     assert truth.flatten()[p.seed].all()
     assert p.soft.amax() == 1 and p.soft.min() >= 0
+    assert torch.equal(p.soft > 0.5, p.mask), "1/2 parts the mask from the rest"
 
 
 def test_paper_variant_lives_on_an_eighth():

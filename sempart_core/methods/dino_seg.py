@@ -57,9 +57,10 @@ class DinoSeg(Method):
         else:
             mask = foreground.select(kept, self.foreground, attention=att)
         covers = padded_size(f)
-        peak = one.amax(dim=1, keepdim=True).clamp_min(1e-12)
+        # Soft map: the attention, moved so that 1/2 parts the mask from the rest.
+        relative = (one / one.amax(dim=1, keepdim=True).clamp_min(1e-12)).reshape(-1, *f.grid)
         return Prediction(
-            soft=(one / peak).reshape(-1, *f.grid),
+            soft=(relative + mask) / 2,
             mask=mask,
             seed=one.argmax(dim=1),
             boxes=pixel_boxes([regions.box_of(m.numpy()) for m in mask], f.grid, covers, f.size),
@@ -71,7 +72,7 @@ class DinoSeg(Method):
 METHODS.register(
     Card(
         "dino-seg",
-        "Patches holding 60 % of the CLS attention; largest component. The soft map is the attention.",
+        "Patches holding 60 % of the CLS attention; largest component.",
         source="Caron et al. 2021; baseline of LOST and of Deep Spectral (DINO-[CLS])",
         cost="no graph: the forward pass only",
         extra={"policy": "resize", "mass": 0.6},
