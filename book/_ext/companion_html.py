@@ -13,6 +13,7 @@ REPAIRS = (
     ),
     # label-content-name-mismatch: the label leaves out what the button shows
     (r'(<button class="[^"]*search-button-field[^"]*"[^>]*?) aria-label="Search"', r"\1"),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'<span class="search-button__kbd-shortcut">', '<span class="search-button__kbd-shortcut" aria-hidden="true">'),
     (r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"', r'\1 aria-hidden="true"'),
     # aria-required-children, aria-deprecated-role: a list needs list items
