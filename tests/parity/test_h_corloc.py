@@ -10,7 +10,6 @@ import pytest
 
 from sempart_core import annotations, metrics, regions
 
-
 DEFAULT = pathlib.Path(__file__).resolve().parents[3] / "shared" / "reference" / "vectors"  # as in conftest
 
 
