@@ -251,7 +251,7 @@ def segment(
             "'none' for the method's own rule."
         ),
     ] = "least-corners",
-    refine: Refine = "guided",
+    refine: Refine = "bilateral",
     feature: Feature = None,
     tau: Tau = None,
     variant: Variant = None,

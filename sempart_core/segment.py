@@ -25,8 +25,12 @@ from .methods import Method
 from .records import write_text
 
 #: Longest side, in pixels, at which a mask is refined; the soft result is then interpolated. Refinement
-#: costs grow with the area, and its windows are meant for photographs of this order.
-WORKING_SIDE = 1024
+#: costs grow with the area, and its windows in pixels are meant for photographs of this order.
+WORKING_SIDE = 512
+
+#: Slope of alpha at the edge of a cut-out: a refined mask is grey inside the object too, and a cut-out
+#: with that alpha would be a ghost. From 1/2 +- 1/(2 EDGE) on it is solid or gone.
+EDGE = 4
 
 #: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge.
 REFINE = {"guided": {"guide": "color"}}
@@ -231,8 +235,8 @@ def segment(
 ) -> Report:
     """Segment photographs into ``out``.
 
-    Each photograph gets ``<name>_mask.png`` (0 and 255), ``<name>_cutout.png`` (RGBA, the soft mask as
-    alpha) and ``<name>_overlay.png``. ``boxes.json`` holds a box for every region, in pixels of the
+    Each photograph gets ``<name>_mask.png`` (0 and 255), ``<name>_cutout.png`` (RGBA, alpha soft at
+    the edge) and ``<name>_overlay.png``. ``boxes.json`` holds a box for every region, in pixels of the
     upright photograph, 0-based, right and bottom exclusive; entries of earlier runs stay. A photograph
     that cannot be read is reported and skipped.
 
@@ -285,7 +289,7 @@ def segment(
             soft = soft_mask(image, method, backbone, size, refine, feature, tau)
             mask = soft > 0.5
             boxes = regions.boxes_of(mask, min_area=max(1, round(SPECK * mask.size)))
-            alpha = (soft * 255).round().astype(np.uint8)
+            alpha = (((soft - 0.5) * EDGE + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
             with _disk(out):
                 pictures = (
                     mask.astype(np.uint8) * 255,
