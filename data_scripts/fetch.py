@@ -90,9 +90,11 @@ def http(
     if not (sha256 or md5):
         say(f"{dest.name}: no checksum is known for this file; its length is all that can be checked")
     idle, last = 0, ""
+    most = (
+        part.stat().st_size if part.exists() else 0
+    )  # progress is beyond this, or a restart would count as some
     resumed_from_disk = part.exists()
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             whole = _stream(url, part, tag, timeout, progress)
         except _PASSING as e:
@@ -107,10 +109,10 @@ def http(
                     f"{url}: {fault}; the file was deleted, the server now has other content than expected"
                 )
             say(f"{dest.name}: the half file found on disk did not fit; starting again")
-            resumed_from_disk = False
+            resumed_from_disk, most = False, 0
             continue
         now = part.stat().st_size if part.exists() else 0
-        idle = 0 if now > before else idle + 1
+        idle, most = (0, now) if now > most else (idle + 1, most)
         if idle > retries:
             raise SempartError(
                 f"cannot download {url} ({last or 'the connection broke'}): check the network and run again, "

@@ -29,6 +29,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.cut, self.cuts, self.ranges, self.etag, self.status = {}, None, 0, True, None, None
+        self.next_cut = None
         self.then = None  # status of all answers after the last cut one
         self.asked = []
 
@@ -64,6 +65,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", s.etag)
         self.end_headers()
         body = data[start:]
+        if s.next_cut:
+            s.cut = s.next_cut()
         if s.cut is not None and s.cuts > 0:
             s.cuts -= 1
             body = body[: s.cut]
@@ -122,6 +125,17 @@ def test_server_without_ranges_that_always_cuts_ends(server, tmp_path):
     with pytest.raises(SempartError, match="cannot download"):
         fetch.http(server.url(), tmp_path / "d.bin", SHA, wait=0, retries=3)
     assert len(server.asked) == 5 and not (tmp_path / "d.bin").exists()
+
+
+def test_a_server_that_starts_over_and_cuts_anywhere_ends(server, tmp_path):
+    server.cuts, server.ranges = 10**6, False
+    lengths = iter(
+        [40_000, 90_000, 20_000, 60_000] * 9
+    )  # every other attempt gets further than the one before
+    server.next_cut = lambda: next(lengths)
+    with pytest.raises(SempartError, match="cannot download"):
+        fetch.http(server.url(), tmp_path / "d.bin", SHA, wait=0, retries=3)
+    assert len(server.asked) == 6
 
 
 def test_halves_of_two_editions_are_not_joined(server, tmp_path):
@@ -292,7 +306,7 @@ def test_without_apt_and_network_the_set_is_another(tmp_path, monkeypatch, capsy
         fetch.apt_package("x", None, tmp_path / "x")
     demo_assets.ensure()
     assert "demo-procedural" in capsys.readouterr().err
-    assert load_dataset("demo", limit=1).name == "demo-procedural"
+    assert load_dataset("demo", limit=1).name == "demo-procedural-test"
 
 
 def test_without_apt_the_package_comes_from_its_address(server, tmp_path, monkeypatch):
