@@ -22,8 +22,9 @@ from .errors import SempartError
 
 #: Below this many nodes a single graph is solved on one core: threads cost more than they bring.
 THREADS_FROM = 1024
-#: Graphs a worker thread takes through Lanczos in lockstep: their triangles share the last-level cache.
-LOCKSTEP = 4
+#: Bytes of matrices that a worker thread takes through Lanczos in lockstep: small graphs share Python's
+#: overhead, large ones stay in the cache one by one.
+LOCKSTEP = 8 << 20
 #: Most products before a graph is handed to the dense solver.
 MAX_PRODUCTS = 300
 
@@ -89,8 +90,7 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     )
     dense: list[int] = []
     workers = min(batch, torch.get_num_threads())
-    # Enough graphs in lockstep to share Python's overhead, few enough for the cache.
-    size = -(-batch // workers) if n < 256 else min(LOCKSTEP, -(-batch // workers))
+    size = min(max(1, LOCKSTEP // A[0].nbytes), -(-batch // workers))
     chunks = [list(range(i, min(i + size, batch))) for i in range(0, batch, size)]
 
     def work(chunk: list[int]) -> int:

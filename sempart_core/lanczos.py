@@ -130,9 +130,8 @@ def largest(
         if j + 1 >= k and (last or stuck or j + 1 >= look):
             theta, S = xp.linalg.eigh(T[:, : j + 1, : j + 1])
             excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, tol, floor).tolist()
-            look, seen = _next_look(
-                j + 1, min(e for e, g in zip(excess, which, strict=True) if g in left), seen
-            )
+            worst = min(e for e, g in zip(excess, which, strict=True) if g in left)
+            look, seen = _next_look(j + 1, worst, seen, n)
             for i, g in enumerate(which):
                 if g in left and (last or excess[i] <= 1):
                     converged[g] = excess[i] <= 1
@@ -218,12 +217,15 @@ def _excess(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, f
     return worst
 
 
-def _next_look(j: int, excess: float, seen: tuple[int, float] | None) -> tuple[int, tuple[int, float]]:
-    """When to diagonalise T again: it costs as much as a product of a small graph.
+def _next_look(j: int, excess: float, seen: tuple[int, float] | None, n: int) -> tuple[int, tuple[int, float]]:
+    """When to diagonalise T again. Beside a product of a large graph it costs nothing: at every step.
 
-    Residuals fall geometrically, so two looks foretell the third; never more than eight steps ahead.
+    For a small graph it costs as much as a product. Residuals fall geometrically, so two looks foretell
+    the third; never more than eight steps ahead.
     """
     decades = math.log10(max(excess, 1e-30))
+    if n > 1024:
+        return j + 1, (j, decades)
     rate = 1.0
     if seen is not None and j > seen[0]:
         rate = max((seen[1] - decades) / (j - seen[0]), 0.1)
