@@ -315,7 +315,7 @@ glue("fig-f-curves", fig)
 # %% [markdown]
 # ```{glue:figure} fig-f-curves
 # :name: fig-f-curves
-# :alt: Two panels of curves of F over the threshold. For CLS attention the thin curves of single images peak at very different thresholds, and the thick mean curve peaks well below the dashed line. For the bilateral solver's output the curves are flat and the gap is smaller.
+# :alt: Two panels of curves of F over the threshold. For CLS attention the thin curves of single images peak at very different thresholds, and the thick mean curve peaks well below the dashed line. For the output of the bilateral solver most curves peak at high thresholds, and the gap is smaller.
 #
 # Thin: single images with their own best threshold (dots). Thick: the mean curve, its maximum is "mean, then max". Dashed: the mean of the dots,
 # "max, then mean". The distance between the large dot and the dashed line is what the choice is worth.
