@@ -30,7 +30,7 @@ WORKING_SIDE = 512
 
 #: Slope of alpha at the edge of a cut-out: a refined mask is grey inside the object too, and a cut-out
 #: with that alpha would be a ghost. From 1/2 +- 1/(2 EDGE) on it is solid or gone.
-EDGE = 4
+EDGE = 8
 
 #: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge.
 REFINE = {"guided": {"guide": "color"}}
