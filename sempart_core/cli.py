@@ -7,6 +7,7 @@ input (one sentence says what and the remedy), 130 interrupted.
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import os
 import pathlib
@@ -21,6 +22,23 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
+from .cli_options import (
+    BackboneName,
+    Device,
+    Feature,
+    Foreground,
+    Images,
+    ListFile,
+    Masks,
+    MethodName,
+    Metric,
+    Refine,
+    Size,
+    Tau,
+    Variant,
+    Void,
+    Weights,
+)
 from .errors import SempartError
 
 if TYPE_CHECKING:
@@ -171,43 +189,6 @@ def list_(
         typer.echo("")
 
 
-# --- shared options ------------------------------------------------------------------------------------
-
-MethodName = Annotated[str, typer.Option("--method", help="Method by name; see 'sempart list methods'.")]
-BackboneName = Annotated[
-    str, typer.Option("--backbone", help="Feature extractor by name; see 'sempart list backbones'.")
-]
-Size = Annotated[
-    int, typer.Option(min=16, help="Side in pixels of the square the network sees; tau depends on it.")
-]
-Feature = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KIND@BLOCK",
-        help="Features of the graph: tokens, queries, keys or values of a block counted from 0, e.g. "
-        "queries@11. Default: the backbone's.",
-    ),
-]
-Tau = Annotated[
-    float | None,
-    typer.Option(
-        help="Threshold tau on the cosine of two features: an edge is W_ij = 1 above it and eps below. "
-        "Default: the one of backbone and feature."
-    ),
-]
-Refine = Annotated[
-    str | None,
-    typer.Option(help="Edge-aware refinement of the mask: none, guided, bilateral or crf."),
-]
-Variant = Annotated[
-    str | None, typer.Option(help="Named parameters of a method, e.g. paper or code for deep-spectral.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
-Weights = Annotated[
-    pathlib.Path | None, typer.Option(help="Weight file of the backbone, if not the registered one.")
-]
-
-
 def _none(name: str | None) -> str | None:
     return None if name in (None, "", "none") else name
 
@@ -303,34 +284,15 @@ def segment(
 
 @app.command()
 def evaluate(
-    images: Annotated[pathlib.Path, typer.Option(help="Folder of the photographs.")],
-    masks: Annotated[pathlib.Path, typer.Option(help="Folder of the true masks, same names, PNG.")],
-    list_file: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            "--list", help="Text file with one name (without ending) a line; default: all photographs."
-        ),
-    ] = None,
-    void: Annotated[
-        int | None,
-        typer.Option(
-            help="Masks are label maps: any value above 0 is foreground and this one is ignored. Without "
-            "it, foreground is what lies above half the range."
-        ),
-    ] = None,
+    images: Images,
+    masks: Masks,
+    list_file: ListFile = None,
+    void: Void = None,
     method: MethodName = "tokencut",
     backbone: BackboneName = BACKBONE,
     size: Size = 224,
-    metric: Annotated[
-        str, typer.Option(help="Metric preset (Acc, IoU, max F-beta); see 'sempart list presets'.")
-    ] = "tokencut",
-    foreground: Annotated[
-        str | None,
-        typer.Option(
-            help="Which side of the cut is the object: least-corners, centrality, framing or attention. "
-            "Default: the method's own rule."
-        ),
-    ] = None,
+    metric: Metric = "tokencut",
+    foreground: Foreground = None,
     refine: Refine = None,
     feature: Feature = None,
     tau: Tau = None,
@@ -367,7 +329,7 @@ def evaluate(
         batch=batch,
         cache=cache,
         seed=seed,
-        progress=_bar,
+        progress=functools.partial(_bar, unit="batch"),
     )
     if as_json:
         typer.echo(json.dumps(result.as_dict()))

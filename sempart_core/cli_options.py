@@ -1,0 +1,65 @@
+"""Options that several commands share, each with its help; symbols are those of the papers."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+MethodName = Annotated[str, typer.Option("--method", help="Method by name; see 'sempart list methods'.")]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", help="Feature extractor by name; see 'sempart list backbones'.")
+]
+Size = Annotated[
+    int, typer.Option(min=16, help="Side in pixels of the square the network sees; tau depends on it.")
+]
+Feature = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND@BLOCK",
+        help="Features of the graph: tokens, queries, keys or values of a block counted from 0, e.g. "
+        "queries@11. Default: the backbone's.",
+    ),
+]
+Tau = Annotated[
+    float | None,
+    typer.Option(
+        help="Threshold tau on the cosine of two features: an edge is W_ij = 1 above it and eps below. "
+        "Default: the one of backbone and feature."
+    ),
+]
+Refine = Annotated[
+    str | None,
+    typer.Option(help="Edge-aware refinement of the mask: none, guided, bilateral or crf."),
+]
+Variant = Annotated[
+    str | None, typer.Option(help="Named parameters of a method, e.g. paper or code for deep-spectral.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
+Weights = Annotated[
+    pathlib.Path | None, typer.Option(help="Weight file of the backbone, if not the registered one.")
+]
+Images = Annotated[pathlib.Path, typer.Option(help="Folder of the photographs.")]
+Masks = Annotated[pathlib.Path, typer.Option(help="Folder of the true masks, same names, PNG.")]
+ListFile = Annotated[
+    pathlib.Path | None,
+    typer.Option("--list", help="Text file with one name (without ending) a line; default: all photographs."),
+]
+Void = Annotated[
+    int | None,
+    typer.Option(
+        help="Masks are label maps: any value above 0 is foreground and this one is ignored. Without "
+        "it, foreground is what lies above half the range."
+    ),
+]
+Metric = Annotated[
+    str, typer.Option(help="Metric preset (Acc, IoU, max F-beta); see 'sempart list presets'.")
+]
+Foreground = Annotated[
+    str | None,
+    typer.Option(
+        help="Which side of the cut is the object: least-corners, centrality, framing or attention. "
+        "Default: the method's own rule."
+    ),
+]
