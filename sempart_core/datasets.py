@@ -69,13 +69,13 @@ _add(
     partial(demo.load, "demo"), splits="train 800, test 200, discovery 100",
     source="Debian tuxpaint-stamps-default 2022.06.04-1, mate-backgrounds 1.26.0-1, scikit-image; "
     "composed by sempart_core.scenes",
-    licence=demo.LICENCE, labels="exact, from the composition", cost="208 MB to fetch, 45 ms a scene once",
+    licence=demo.LICENCE, labels="exact, from the composition", cost="208 MB to fetch once; scenes are composed when first read",
 )  # fmt: skip
 _add(
     "demo-procedural", "demo", "The same composition with drawn shapes, where no photographs can be fetched.",
     partial(demo.load, "demo-procedural"), splits="train 800, test 200, discovery 100",
     source="sempart_core.procedural", licence="MIT", labels="exact, from the composition",
-    cost="nothing to fetch, 45 ms a scene once",
+    cost="nothing to fetch; scenes are composed when first read",
 )  # fmt: skip
 _add(
     "voc2012_animals", "photos", "845 VOC2012 photographs with a cat, cow, dog, horse or sheep.",
