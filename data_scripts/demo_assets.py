@@ -13,6 +13,7 @@ from sempart_core.ingredients import wanted
 from sempart_core.records import write_text
 
 from . import fetch
+from .archives import unpack_deb
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,6 @@ def _package(p: Package, dest: pathlib.Path) -> None:
         deb = dest.parent / p.url.rsplit("/", 1)[1]
         fetch.http(p.url, deb, p.sha256)
         with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".fetch-") as tmp:
-            fetch.unpack_deb(deb, tmp + "/tree", wanted)
+            unpack_deb(deb, tmp + "/tree", wanted)
             (pathlib.Path(tmp) / "tree").replace(dest)
         deb.unlink()

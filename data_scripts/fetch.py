@@ -7,16 +7,13 @@ known, checked. Nothing is installed and no code of a fetched archive is run.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 
 import pooch
@@ -24,6 +21,8 @@ import requests
 from tqdm import tqdm
 
 from sempart_core.errors import SempartError
+
+from .archives import unpack_deb, zip_member
 
 #: Bytes written at once; of a connection that breaks, at most so many are lost.
 _CHUNK = 1 << 14
@@ -254,18 +253,6 @@ def pip_member(
     return dest
 
 
-def zip_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike) -> pathlib.Path:
-    """Copy one member of a zip archive to the file ``dest``; its stored path is never used."""
-    try:
-        with zipfile.ZipFile(archive) as z, z.open(member) as src, open(dest, "wb") as out:
-            shutil.copyfileobj(src, out, 1 << 20)
-    except KeyError as e:
-        raise SempartError(f"{pathlib.Path(archive).name} holds no {member}") from e
-    except zipfile.BadZipFile as e:
-        raise SempartError(f"{pathlib.Path(archive).name} is damaged ({e}); delete it and fetch again") from e
-    return pathlib.Path(dest)
-
-
 def _accept(fresh: pathlib.Path, dest: pathlib.Path, sha256: str | None, what: str) -> None:
     """Check and move into place."""
     got = sha256_of(fresh)
@@ -331,59 +318,3 @@ def apt_package(
         with contextlib.suppress(OSError):  # another process may have been faster: its folder is as good
             os.replace(fresh, dest_dir)
     return dest_dir
-
-
-def unpack_deb(
-    deb: str | os.PathLike, dest: str | os.PathLike, keep: Callable[[str], bool] | None = None
-) -> None:
-    """Unpack the files of a ``.deb`` (an ``ar`` archive that holds ``data.tar.xz`` or ``.gz``)."""
-    deb = pathlib.Path(deb)
-    with deb.open("rb") as f:
-        if f.read(8) != b"!<arch>\n":
-            raise SempartError(f"{deb.name} is not a Debian package; delete it and fetch again")
-        while head := f.read(60):
-            member, size = head[:16].decode("ascii", "replace").strip().rstrip("/"), int(head[48:58])
-            if member.startswith("data.tar"):
-                data = f.read(size)
-                break
-            f.seek(size + size % 2, io.SEEK_CUR)
-        else:
-            raise SempartError(f"{deb.name} holds no data archive; delete it and fetch again")
-    unpack_tar(io.BytesIO(data), dest, keep, name=f"{deb.name}/{member}")
-
-
-def unpack_tar(
-    source: str | os.PathLike | io.BytesIO,
-    dest: str | os.PathLike,
-    keep: Callable[[str], bool] | None = None,
-    name: str = "",
-) -> None:
-    """Unpack a tar archive; a member that would land outside ``dest`` is refused, with all the rest."""
-    name = name or str(source)
-    kw = {"fileobj": source} if isinstance(source, io.BytesIO) else {"name": source}
-    try:
-        with tarfile.open(mode="r:*", **kw) as tar:
-            members = [m for m in tar if keep is None or keep(m.name.removeprefix("./"))]
-            pathlib.Path(dest).mkdir(parents=True, exist_ok=True)
-            tar.extractall(dest, members=members, filter="data")
-    except tarfile.FilterError as e:
-        raise SempartError(f"{name}: refused, a member would leave the folder ({e})") from e
-    except (tarfile.TarError, EOFError, OSError) as e:
-        raise SempartError(f"{name} cannot be unpacked ({e}); delete it and fetch again") from e
-
-
-def unpack_zip(archive: str | os.PathLike, dest: str | os.PathLike) -> None:
-    """Unpack a zip archive; one with a member that would land outside ``dest`` is refused whole."""
-    archive, dest = pathlib.Path(archive), pathlib.Path(dest)
-    try:
-        with zipfile.ZipFile(archive) as z:
-            root = dest.resolve()
-            for m in z.infolist():
-                if m.filename.startswith(("/", "\\")) or not (root / m.filename).resolve().is_relative_to(
-                    root
-                ):
-                    raise SempartError(f"{archive.name}: refused, {m.filename} would leave the folder")
-            dest.mkdir(parents=True, exist_ok=True)
-            z.extractall(dest)
-    except (zipfile.BadZipFile, EOFError, OSError) as e:
-        raise SempartError(f"{archive.name} cannot be unpacked ({e}); delete it and fetch again") from e

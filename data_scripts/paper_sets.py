@@ -23,6 +23,7 @@ from sempart_core.paths import cache_dir
 from sempart_core.samples import by_stem, find_root
 
 from . import fetch as layer
+from .archives import unpack_tar, unpack_zip
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _unpack(archive: pathlib.Path, dest: pathlib.Path) -> None:
     fresh = archive.with_name(archive.name + ".unpacked")
     shutil.rmtree(fresh, ignore_errors=True)  # of an interrupted run
     layer.say(f"{archive.name}: unpacking")
-    (layer.unpack_zip if archive.suffix == ".zip" else layer.unpack_tar)(archive, fresh)
+    (unpack_zip if archive.suffix == ".zip" else unpack_tar)(archive, fresh)
     shutil.rmtree(fresh / "__MACOSX", ignore_errors=True)
     _merge(fresh, dest)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import demo_assets, fetch, paper_sets
+from data_scripts import archives, demo_assets, fetch, paper_sets
 from sempart_core import SempartError, demo
 from sempart_core.datasets import load_dataset
 
@@ -216,7 +216,7 @@ def test_deb_is_unpacked_where_told(tmp_path):
     (tmp_path / "p.deb").write_bytes(
         deb_bytes(tar_bytes({"./usr/a.txt": b"a", "./usr/b.txt": b"b"}, mode="w:xz"))
     )
-    fetch.unpack_deb(tmp_path / "p.deb", tmp_path / "out", lambda n: n == "usr/a.txt")
+    archives.unpack_deb(tmp_path / "p.deb", tmp_path / "out", lambda n: n == "usr/a.txt")
     assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.txt")] == [
         "usr/a.txt"
     ]
@@ -226,18 +226,18 @@ def test_deb_is_unpacked_where_told(tmp_path):
 def test_members_above_the_folder_are_refused(tmp_path, member):
     (tmp_path / "p.deb").write_bytes(deb_bytes(tar_bytes({member: b"x"})))
     with pytest.raises(SempartError, match="refused"):
-        fetch.unpack_deb(tmp_path / "p.deb", tmp_path / "in" / "out")
+        archives.unpack_deb(tmp_path / "p.deb", tmp_path / "in" / "out")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as z:
         z.writestr(member, "x")
     with pytest.raises(SempartError, match="refused"):
-        fetch.unpack_zip(tmp_path / "z.zip", tmp_path / "in" / "out")
+        archives.unpack_zip(tmp_path / "z.zip", tmp_path / "in" / "out")
     assert not list(tmp_path.rglob("evil"))
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path):
     data = tar_bytes({}, link=("door", "/etc"))
     with pytest.raises(SempartError, match="refused"):
-        fetch.unpack_tar(io.BytesIO(data), tmp_path / "out", name="t.tar")
+        archives.unpack_tar(io.BytesIO(data), tmp_path / "out", name="t.tar")
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
 def test_damaged_packages_are_said(tmp_path, content):
     (tmp_path / "p.deb").write_bytes(content)
     with pytest.raises(SempartError, match=r"p\.deb"):
-        fetch.unpack_deb(tmp_path / "p.deb", tmp_path / "out")
+        archives.unpack_deb(tmp_path / "p.deb", tmp_path / "out")
     (tmp_path / "p.zip").write_bytes(content)
     with pytest.raises(SempartError, match=r"p\.zip"):
-        fetch.unpack_zip(tmp_path / "p.zip", tmp_path / "out")
+        archives.unpack_zip(tmp_path / "p.zip", tmp_path / "out")
 
 
 # --- pip and apt -----------------------------------------------------------------------------------------
