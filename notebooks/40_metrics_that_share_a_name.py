@@ -100,8 +100,21 @@ for name, mask in (("twice too large", too_large), ("less than half", too_small)
 # A {term}`preset` holds all the choices of one implementation. Those with the same *family* differ by so little on binary ground
 # truth that their numbers may stand in one column; numbers of different families may not.
 #
-# ```{cards} presets
-# ```
+# | preset | family | foreground of the ground truth | thresholds | $\beta^2$ | order | other |
+# |---|---|---|---|---|---|---|
+# | `tokencut` | tokencut | above 0 | 255, $>$ | .3 | mean, max | |
+# | `dss` | tokencut | above half | 255, $>$ | .3 | mean, max | |
+# | `move` | tokencut | above half | 256, $>$ | .3 | mean, max | 8-bit predictions |
+# | `diffncuts` | tokencut | above half; $F$: its grey value | 255, $\ge$ | .3 | mean, max | 8-bit predictions |
+# | `move-per-image` | own | above half | 256, $>$ | .3 | max, mean | 8-bit predictions |
+# | `selfmask` | selfmask | above 0 | 255, $>$ | .09 | max, mean | |
+# | `found` | selfmask | only 255 | 255, $>$ | .09 | max, mean | also PEEKABOO |
+# | `unioncut` | own | above 0 | one half | .09 | mean | |
+# | `sempart_star` | own | above half; $F$: above 0 | 255, $>$ | .3 | mean, max | 320 px centre crop, ground truth resized bilinearly |
+# | `sempart_star-default` | own | above half; $F$: above 0 | zero | .3 | mean | as `sempart_star` |
+#
+# The last convention is that of nothing: the precision of an empty prediction is 1 in `tokencut`, `dss`, `move` and `sempart_star`,
+# and 0 in the others.
 #
 # ## The same predictions under each preset
 #
@@ -232,7 +245,7 @@ glue("fig-five-maps", fig)
 # ```{paper-table} metrics-same-masks
 # :name: tab-metrics-same-masks
 # :profiles: demo
-# :caption: Five maps on the demo test scenes: IoU and Acc (native size), and then five numbers that their papers all call max $F_\beta$, one column a preset. Read along a row, never across columns between rows.
+# :caption: Five maps on the demo test scenes: IoU and Acc (native size), and then five numbers that their papers all call max $F_\beta$, one column a preset. Methods may be compared within a column only.
 # ```
 #
 # Three things are worth a look in {numref}`tab-metrics-same-masks`.
@@ -244,7 +257,7 @@ glue("fig-five-maps", fig)
 # {measured}`metrics-same-masks/the same, interpolated/tokencut|.3f` under `tokencut`. A binary map has one possible mask, so there is
 # nothing to maximise over; interpolation makes a family of nested masks, and the maximum takes the best.
 #
-# **One row can move by more than all rows differ.** The soft output of the bilateral solver scores
+# **One map has many scores.** The soft output of the bilateral solver scores
 # {measured}`metrics-same-masks/TokenCut + bilateral/tokencut|.3f` with `tokencut` and
 # {measured}`metrics-same-masks/TokenCut + bilateral/selfmask|.3f` with `selfmask`, its binary version at one half
 # {measured}`metrics-same-masks/TokenCut + bilateral/unioncut|.3f` with `unioncut`.
@@ -347,7 +360,7 @@ glue("fig-f-curves", fig)
 #
 # ## Grey ground truth
 #
-# A ground truth file is rarely binary: its outlines were drawn with antialiasing or saved as JPEG. Four rules are in use for the
+# A ground truth file need not be binary: outlines can be antialiased, or the file was saved as JPEG. Four rules are in use for the
 # grey pixels: foreground is everything above 0 (TokenCut, SelfMask), above half (MOVE, Deep Spectral), only 255 (FOUND), or as much as
 # it is grey (Differentiable NCut's $F$). The demo scenes come with exact mattes, so the effect of antialiasing alone can be measured:
 #

@@ -72,13 +72,14 @@ PRESETS = Registry("metric preset")
 def _add(name: str, family: str, what: str, source: str, **choices: Any) -> None:
     extra = {k: len(v) if k == "thresholds" else v for k, v in choices.items()}
     PRESETS.register(
-        Card(name, what, source, extra={"family": family, **extra}), partial(Preset, name, family, **choices)
+        Card(name, what, source, labels="-", extra={"family": family, **extra}),
+        partial(Preset, name, family, **choices),
     )
 
 
 _SELFMASK = {"beta2": 0.09, "aggregate": "max-then-mean", "empty": 0.0, "empty_iou": 0.0}
 _STAR = {"gt": "half", "gt_f": "nonzero", "crop": (335, 320)}
-_add("tokencut", "tokencut", "native size, any non-zero is foreground, beta^2 .3, mean then max",
+_add("tokencut", "tokencut", "native size, any non-zero is foreground, β² .3, mean then max",
      "TokenCut, metric.py")  # fmt: skip
 _add("dss", "tokencut", "as tokencut, foreground above half grey", "Deep Spectral, object-segmentation/metrics.py",
      gt="half")  # fmt: skip
@@ -91,14 +92,14 @@ _add("move-per-image", "move-per-image", "as move, the best threshold of each im
 _add("diffncuts", "tokencut", "8-bit predictions, >= thresholds, F weighs grey pixels by their value",
      "Differentiable NCut, measure.py", gt="half", gt_f="grey", strict=False, eight_bit=True, empty=0.0,
      thresholds=tuple(np.linspace(0, 1 - 1e-10, 255)))  # fmt: skip
-_add("selfmask", "selfmask", "beta^2 .09 (.3 squared once more), best threshold of each image",
+_add("selfmask", "selfmask", "β² .09 (.3 squared once more), best threshold of each image",
      "SelfMask, metrics/f_measure.py", **_SELFMASK)  # fmt: skip
 _add("found", "selfmask", "as selfmask, foreground is 255 only", "FOUND and PEEKABOO, evaluation/saliency.py",
      gt="full", **_SELFMASK)  # fmt: skip
-_add("unioncut", "unioncut", "beta^2 .09 on the mask at one half", "UnionCut, saliency_metrics.py",
+_add("unioncut", "unioncut", "β² .09 on the mask at one half", "UnionCut, saliency_metrics.py",
      thresholds=(0.5,), beta2=0.09, empty=0.0, empty_iou=0.0)  # fmt: skip
 _add("sempart_star", "sempart_star", "320 px centre crop, ground truth resized bilinearly",
-     "Two Tricks code (segmentation-tricks), token_metric.py with --use_fmax", **_STAR)  # fmt: skip
+     "Two Tricks code (segmentation-tricks), token_metric.py with its option use_fmax", **_STAR)  # fmt: skip
 _add("sempart_star-default", "sempart_star-default", "as sempart_star, F at threshold 0 only ('F (not max)')",
      "Two Tricks code (segmentation-tricks), default options", thresholds=(0.0,), **_STAR)  # fmt: skip
 
