@@ -79,7 +79,7 @@ glue("fig-layers", fig)
 # %% [markdown]
 # ```{glue:figure} fig-layers
 # :name: fig-layers
-# :alt: One composed scene and five signed maps of 16 by 16 cells, the Fiedler vectors of graphs built on five different layers of the network. The maps differ strongly.
+# :alt: One composed scene and five signed maps of 16 by 16 cells, the Fiedler vectors of graphs built on five different layers of the network. That of the keys of the last block is noise, the others show the object with outlines of different quality.
 #
 # One scene, five graphs: the {term}`Fiedler vector` of the {term}`binary graph` on five layers of the same
 # network. Cut-out: Tux Paint stamps, GPL-2 ({doc}`/book/credits`).
