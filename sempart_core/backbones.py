@@ -25,6 +25,7 @@ from .features import Features
 from .paths import cache_dir
 from .registry import Card, Registry
 
+#: Backbones by name; each card tells data, labels, licence, file and defaults.
 BACKBONES = Registry("backbone")
 #: ImageNet mean and standard deviation of R, G, B in [0, 1]; every registered backbone was trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
