@@ -152,6 +152,7 @@ def test_families_mix_only_when_asked(tmp_path):
     assert not warnings
     text = soup.find("table").get_text()
     assert "[selfmask]" in text and "[tokencut]" in text
+    assert not soup.find("table").find("tbody").find("strong")  # nothing is best across families
 
 
 def test_status_looks_the_state_up(tmp_path):

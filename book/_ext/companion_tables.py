@@ -245,7 +245,8 @@ class PaperTable(TableDirective):
         text = format(r["value"], fmt)
         cell = number(text, text, kind="measured", tip=tip_measured(r), value=r["value"])
         column_values = [ours[*column, n]["value"] for n in names if (*column, n) in ours]
-        if column[2] in HIGHER_IS_BETTER and len(column_values) > 1 and r["value"] == max(column_values):
+        ranked = column[2] in HIGHER_IS_BETTER and "mix-families" not in self.options
+        if ranked and len(column_values) > 1 and r["value"] == max(column_values):
             cell["classes"].append("best")
             cell = nodes.strong("", "", cell)
         out = [cell]
