@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import tempfile
 from dataclasses import dataclass
 
 from sempart_core import demo
@@ -13,7 +12,6 @@ from sempart_core.ingredients import wanted
 from sempart_core.records import write_text
 
 from . import fetch
-from .archives import unpack_deb
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,16 @@ class Package:
     version: str
     sha256: str
     size: int
-    url: str
 
 
-_POOL = "https://deb.debian.org/debian/pool/main/"
 PACKAGES = (
     Package(
         "tuxpaint", "tuxpaint-stamps-default", "2022.06.04-1",
         "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34", 160_880_444,
-        _POOL + "t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb",
     ),
     Package(
         "mate", "mate-backgrounds", "1.26.0-1",
         "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04", 46_638_500,
-        _POOL + "m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
     ),
 )  # fmt: skip
 
@@ -46,8 +40,8 @@ PACKAGES = (
 def ensure(*, procedural: bool = False) -> pathlib.Path:
     """Make the demo set usable; quick if it is so already.
 
-    ``apt-get download`` is tried first, then the package's address at Debian. If neither brings the pinned
-    package, procedural drawings stand in: the data set is then called ``demo-procedural`` in every row.
+    If ``apt-get download`` cannot bring the pinned packages, procedural drawings stand in: the data set is
+    then called ``demo-procedural`` in every row.
 
     Parameters
     ----------
@@ -66,7 +60,9 @@ def ensure(*, procedural: bool = False) -> pathlib.Path:
     if not procedural:
         try:
             for p in PACKAGES:
-                _package(p, manifest.parent / p.folder)
+                fetch.apt_package(
+                    p.name, p.sha256, manifest.parent / p.folder, version=p.version, keep=wanted
+                )
             said = {p.name: {"version": p.version, "sha256": p.sha256} for p in PACKAGES}
         except SempartError as e:
             fetch.say(
@@ -75,17 +71,3 @@ def ensure(*, procedural: bool = False) -> pathlib.Path:
             )
     write_text(manifest, json.dumps(said, indent=1, sort_keys=True) + "\n")
     return manifest.parent
-
-
-def _package(p: Package, dest: pathlib.Path) -> None:
-    try:
-        fetch.apt_package(p.name, p.sha256, dest, version=p.version, keep=wanted)
-    except SempartError as e:
-        fetch.say(f"{e}; trying {p.url}")
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        deb = dest.parent / p.url.rsplit("/", 1)[1]
-        fetch.http(p.url, deb, p.sha256)
-        with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".fetch-") as tmp:
-            unpack_deb(deb, tmp + "/tree", wanted)
-            (pathlib.Path(tmp) / "tree").replace(dest)
-        deb.unlink()

@@ -263,6 +263,19 @@ def _accept(fresh: pathlib.Path, dest: pathlib.Path, sha256: str | None, what: s
     os.replace(fresh, dest)
 
 
+def _apt(apt: str, wanted: str, folder: str, *, own_lists: bool = False) -> subprocess.CompletedProcess:
+    """``apt-get download`` into ``folder``; with fresh package lists of its own, the system's untouched."""
+    options = []
+    if own_lists:
+        (pathlib.Path(folder) / "lists" / "partial").mkdir(parents=True)
+        options = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}"]
+        update = [apt, "-qq", *options, "update"]
+        subprocess.run(update, cwd=folder, capture_output=True, text=True)  # the download tells what failed
+    return subprocess.run(
+        [apt, "-qq", *options, "download", wanted], cwd=folder, capture_output=True, text=True
+    )
+
+
 def apt_package(
     name: str,
     sha256: str | None,
@@ -301,13 +314,15 @@ def apt_package(
     say(f"{name}: fetching {wanted} with apt-get download (nothing is installed)")
     with tempfile.TemporaryDirectory(dir=dest_dir.parent, prefix=".fetch-") as tmp:
         os.chmod(tmp, 0o755)
-        done = subprocess.run([apt, "-qq", "download", wanted], cwd=tmp, capture_output=True, text=True)
+        done = _apt(apt, wanted, tmp)
+        if done.returncode:  # a new system has no package lists yet, an old one may have outdated ones
+            done = _apt(apt, wanted, tmp, own_lists=True)
         debs = sorted(pathlib.Path(tmp).glob("*.deb"))
         if done.returncode or len(debs) != 1:
             errors = [s for s in done.stderr.splitlines() if s.startswith("E:")] or ["E: no package arrived"]
             raise SempartError(
-                f"apt-get could not download {wanted} ({errors[0][2:].strip()}): check the network, or run "
-                "'apt-get update' first"
+                f"apt-get could not download {wanted} ({errors[0][2:].strip()}): check the network and that "
+                "this Debian release still has that version"
             )
         if sha256 is None:
             say(f"{name}: no checksum is known for this package; found sha256 {sha256_of(debs[0])}")
