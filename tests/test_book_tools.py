@@ -386,7 +386,7 @@ def test_every_module_is_in_the_api_pages():
     names = {
         ".".join(p.relative_to(ROOT).with_suffix("").parts)
         for p in (ROOT / "sempart_core").rglob("*.py")
-        if p.stem not in left_out
+        if p.stem not in left_out and not p.stem.startswith("cli_")
     }
     listed = set(re.findall(r"automodule:: (\S+)", text))
     assert listed == names
