@@ -309,14 +309,24 @@ def test_without_apt_and_network_the_set_is_another(tmp_path, monkeypatch, capsy
     assert load_dataset("demo", limit=1).name == "demo-procedural-test"
 
 
-def test_without_apt_the_package_comes_from_its_address(server, tmp_path, monkeypatch):
+def test_apt_without_package_lists_is_given_its_own(tmp_path, monkeypatch):
+    """A new system knows no package until lists are fetched; the system's own are left as they are."""
     monkeypatch.setenv("SEMPART_CACHE", str(tmp_path))
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
     deb = deb_bytes(tar_bytes({"./usr/share/doc/p/copyright": b"GPL", "./usr/bin/p": b"no"}))
-    server.files["p.deb"] = deb
-    p = demo_assets.Package(
-        "tuxpaint", "p", "1", hashlib.sha256(deb).hexdigest(), len(deb), server.url("p.deb")
+    (tmp_path / "p.deb").write_bytes(deb)
+    fake = tmp_path / "apt-get"
+    fake.write_text(
+        f"""#!/bin/sh
+case "$*" in
+  *Dir::State::Lists*update*) touch "{tmp_path}/updated" ;;
+  *Dir::State::Lists*download*) test -e "{tmp_path}/updated" && cp "{tmp_path}/p.deb" p_1_all.deb ;;
+  *) echo "E: Unable to locate package p" >&2; exit 100 ;;
+esac
+"""
     )
+    fake.chmod(0o755)
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: str(fake) if name == "apt-get" else None)
+    p = demo_assets.Package("tuxpaint", "p", "1", hashlib.sha256(deb).hexdigest(), len(deb))
     monkeypatch.setattr(demo_assets, "PACKAGES", (p,))
     place = demo_assets.ensure()
     assert [f.name for f in place.rglob("*") if f.is_file()].count("copyright") == 1
