@@ -96,7 +96,9 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     def work(chunk: list[int]) -> int:
         symv = [lanczos.Symmetric(A[g]) for g in chunk]
         for g, product in zip(chunk, symv, strict=True):
-            degree[g] = _degree(A[g], product, g, problem.check)
+            # torch reads a large matrix on all cores; within a batch the other cores have their own.
+            low = (W[g] if workers == 1 and n >= THREADS_FROM else A[g]).min() if problem.check else 0
+            degree[g] = _degree(A[g], product, g, problem.check, float(low))
         todo, products = chunk, 0
         if problem.solver != "dense":
             pairs = _iterate(symv, degree[chunk], problem, W.dtype)
@@ -117,15 +119,15 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     return Solution(*tensors, products, tuple(sorted(dense)))
 
 
-def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool) -> np.ndarray:
-    """Row sums in float64 of one graph, and its defects."""
+def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool, low: float) -> np.ndarray:
+    """Row sums in float64 of one graph, and its defects; ``low`` is its smallest weight."""
     ones = np.ones(len(A), dtype=A.dtype)
     d = A @ ones
     if not np.isfinite(d).all():
         raise _refuse("NaN", graph)
     if check:
         # Negative first: with cancelling signs the other two messages would mislead.
-        if A.min() < 0:
+        if low < 0:
             raise _refuse("negative", graph)
         # Row sums of A against those of its mirrored upper triangle, beyond the rounding of a Gram matrix.
         if abs(d - symv(ones)).max() > _asymmetry(A.dtype == np.float64) * d.max():
