@@ -121,6 +121,11 @@ def ious(masks: torch.Tensor) -> np.ndarray:
     return np.array(out)
 
 
+def plain(layer: str) -> str:
+    """Name of a layer in rows, where ``@`` marks a data set."""
+    return layer.replace("@", " ")
+
+
 method = METHODS["tokencut"](foreground="least-corners")
 table = {
     (layer, tau): ious(method.predict(stack.select(layer, tau=tau)).mask) for layer in layers for tau in taus
@@ -143,7 +148,7 @@ save(
     [
         Record(
             table="features-graph",
-            row=f"{layer} tau {tau}",
+            row=f"{plain(layer)}, tau {tau}",
             metric="iou",
             value=values.mean(),
             ci=bootstrap_ci(values, seed=cfg.seed),
@@ -155,7 +160,7 @@ save(
     + [
         Record(
             table="features-depth",
-            row=layer,
+            row=plain(layer),
             metric="iou",
             value=table[layer, best[layer]].mean(),
             ci=bootstrap_ci(table[layer, best[layer]], seed=cfg.seed),
@@ -193,10 +198,10 @@ glue("fig-tau", plots.curves(series, "threshold τ", "mean IoU"))
 
 # %% [markdown]
 # Two things stand out on composed scenes. The keys of the last block, the feature of TokenCut, LOST and Deep
-# Spectral, give no cut at all with this network: {measured}`features-depth/keys@11/iou|.3f`, at any $\tau$, where
-# the queries beside them reach {measured}`features-depth/queries@11/iou|.3f`. And the middle of the network is
-# the better half: tokens of block 5 reach {measured}`features-depth/tokens@5/iou|.3f`, its values
-# {measured}`features-depth/values@5/iou|.3f`. There is a reason to distrust the second: an object pasted before
+# Spectral, give no cut at all with this network: {measured}`features-depth/keys 11/iou|.3f`, at any $\tau$, where
+# the queries beside them reach {measured}`features-depth/queries 11/iou|.3f`. And the middle of the network is
+# the better half: tokens of block 5 reach {measured}`features-depth/tokens 5/iou|.3f`, its values
+# {measured}`features-depth/values 5/iou|.3f`. There is a reason to distrust the second: an object pasted before
 # a background differs from it in sharpness, noise and texture, and the middle blocks see exactly that.
 #
 # ## Photographs disagree
@@ -205,18 +210,18 @@ glue("fig-tau", plots.curves(series, "threshold τ", "mean IoU"))
 #
 # | layer | demo scenes | photographs |
 # |---|---|---|
-# | tokens, block 5 | {measured}`features-depth/tokens@5/iou|.3f` | {measured}`features-depth/tokens@5/iou@photos|.3f` |
-# | tokens, block 10 | {measured}`features-depth/tokens@10/iou|.3f` | {measured}`features-depth/tokens@10/iou@photos|.3f` |
-# | values, block 5 | {measured}`features-depth/values@5/iou|.3f` | {measured}`features-depth/values@5/iou@photos|.3f` |
-# | values, block 11 | {measured}`features-depth/values@11/iou|.3f` | {measured}`features-depth/values@11/iou@photos|.3f` |
-# | queries, block 11 | {measured}`features-depth/queries@11/iou|.3f` | {measured}`features-depth/queries@11/iou@photos|.3f` |
-# | keys, block 11 | {measured}`features-depth/keys@11/iou|.3f` | {measured}`features-depth/keys@11/iou@photos|.3f` |
+# | tokens, block 5 | {measured}`features-depth/tokens 5/iou|.3f` | {measured}`features-depth/tokens 5/iou@photos|.3f` |
+# | tokens, block 10 | {measured}`features-depth/tokens 10/iou|.3f` | {measured}`features-depth/tokens 10/iou@photos|.3f` |
+# | values, block 5 | {measured}`features-depth/values 5/iou|.3f` | {measured}`features-depth/values 5/iou@photos|.3f` |
+# | values, block 11 | {measured}`features-depth/values 11/iou|.3f` | {measured}`features-depth/values 11/iou@photos|.3f` |
+# | queries, block 11 | {measured}`features-depth/queries 11/iou|.3f` | {measured}`features-depth/queries 11/iou@photos|.3f` |
+# | keys, block 11 | {measured}`features-depth/keys 11/iou|.3f` | {measured}`features-depth/keys 11/iou@photos|.3f` |
 #
 # Every number of this table is the best of six thresholds on the same images, hence label-tuned. Objects that
 # belong to their background are told apart by what they are, and that is known late in the network. The default
 # of this book is therefore **queries of block 11 with $\tau = 0.6$**, chosen for photographs and against the
 # demo scenes; the composed scenes would have chosen block 5. With the default, the scenes above score
-# {measured}`features-graph/queries@11 tau 0.6/iou|.3f`.
+# {measured}`features-graph/queries 11, tau 0.6/iou|.3f`.
 #
 # ## On scenes that had no say
 
@@ -270,9 +275,9 @@ save(rows)
 # block, here and on photographs, and its last queries among the best. This says nothing against the paper: other
 # weights (DINOv2 with registers, then tuned on brain MRI), other data, another graph and another metric. It does
 # say that "use the keys" is a property of DINO, not of transformers. That depth helps holds on photographs
-# (queries of block 11 before those of block 5: {measured}`features-depth/queries@11/iou@photos|.3f` against
-# {measured}`features-depth/queries@5/iou@photos|.3f`) and not on composed scenes
-# ({measured}`features-depth/queries@11/iou|.3f` against {measured}`features-depth/queries@5/iou|.3f`).
+# (queries of block 11 before those of block 5: {measured}`features-depth/queries 11/iou@photos|.3f` against
+# {measured}`features-depth/queries 5/iou@photos|.3f`) and not on composed scenes
+# ({measured}`features-depth/queries 11/iou|.3f` against {measured}`features-depth/queries 5/iou|.3f`).
 #
 # ```{exercise-start} Why the last keys fail
 # :label: ex-keys
