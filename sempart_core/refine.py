@@ -70,7 +70,7 @@ def none(soft: Tensor, images: Tensor) -> Tensor:
         "guided",
         "guided filter, differentiable",
         "He, Sun, Tang 2013; radius 9, eps 1e-3, mean of RGB: Two Tricks code",
-        cost="about 20 ms a photograph",
+        cost="a few box filters",
     )
 )
 def guided(
@@ -95,7 +95,7 @@ def guided(
         "bilateral",
         "fast bilateral solver",
         "Barron and Poole 2016; as in TokenCut (sigmas 16/16/8), protocols 1.5",
-        cost="about .2 s a photograph",
+        cost="one sparse linear system a photograph",
         extra={"sigmas": list(VARIANTS), "binarise": list(BINARISERS)},
     )
 )
@@ -140,7 +140,7 @@ def bilateral(
         "crf",
         "fully connected conditional random field",
         "Kraehenbuehl and Koltun 2011; parameters of Deep Spectral's code, which are pydensecrf's own",
-        cost="about .5 s a photograph; pip install sempart[crf]",
+        cost="five mean field steps a photograph; compiled extra: pip install sempart[crf]",
     )
 )
 def crf(
