@@ -58,7 +58,7 @@ audit-browser: env ## the built book in a headless browser: requests, console, p
 
 test: ## ruff, unit and parity tests, notebooks (pairs, nbval, smoke), book, audit
 	@began=$$SECONDS; set -e; \
-	for step in env lint unit nbcheck fetch nbval smoke book audit; do $(MAKE) $$step; done; \
+	for step in env lint fetch unit nbcheck nbval smoke book audit; do $(MAKE) $$step; done; \
 	echo "test: all passed in $$((SECONDS - began)) s; unit and parity tests:"; \
 	tail -n 1 _build/pytest.log
 
@@ -70,7 +70,7 @@ lint: env
 unit: env ## unit and parity tests (ARGS="-k name" chooses)
 	@echo "== unit and parity tests"
 	@mkdir -p _build
-	@set -eo pipefail; OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal --benchmark-disable -q $(ARGS) \
+	@set -eo pipefail; OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal --benchmark-disable -q tests/parity tests $(ARGS) \
 	  | tee _build/pytest.log
 
 nbcheck: env
