@@ -104,18 +104,16 @@ def largest(
     which, left, products = list(range(batch)), set(range(batch)), 0
     room = min(steps, 24)
     V = _new(xp, (batch, f + room + 1, n), fixed)
-    T = _new(xp, (batch, steps, steps), fixed)
+    T = _new(xp, (batch, room + 1, room + 1), fixed)
     V[:, :f] = fixed
     w = start - _row(_column(fixed, start), fixed)
     w = w - _row(_column(fixed, w), fixed)
     V[:, f] = w / xp.sqrt((w * w).sum(-1))[:, None]
     look, seen = k + 4, None  # when to look at the Ritz pairs next, and what was seen last
     for j in range(steps):
-        if j == room:  # grow the basis by doubling; most graphs never get here
+        if j == room:  # grow by doubling; most graphs never get here
             room = min(2 * room, steps)
-            bigger = _new(xp, (len(which), f + room + 1, n), fixed)
-            bigger[:, : f + j + 1] = V[:, : f + j + 1]
-            V = bigger
+            V, T = _grown(xp, V, (f + room + 1, n)), _grown(xp, T, (room + 1, room + 1))
         w = product(V[:, f + j], which)
         products += len(which)
         Q = V[:, : f + j + 1]
@@ -159,8 +157,7 @@ def largest(
             scale = xp.where(exhausted, xp.ones_like(beta), beta)
         else:
             coupled = scale = beta
-        T[:, j, j + 1] = coupled
-        T[:, j + 1, j] = coupled
+        T[:, j, j + 1] = T[:, j + 1, j] = coupled
         V[:, f + j + 1] = w / scale[:, None]
     return Pairs(values, vectors, converged, products)
 
@@ -217,7 +214,9 @@ def _excess(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, f
     return worst
 
 
-def _next_look(j: int, excess: float, seen: tuple[int, float] | None, n: int) -> tuple[int, tuple[int, float]]:
+def _next_look(
+    j: int, excess: float, seen: tuple[int, float] | None, n: int
+) -> tuple[int, tuple[int, float]]:
     """When to diagonalise T again. Beside a product of a large graph it costs nothing: at every step.
 
     For a small graph it costs as much as a product. Residuals fall geometrically, so two looks foretell
@@ -229,11 +228,17 @@ def _next_look(j: int, excess: float, seen: tuple[int, float] | None, n: int) ->
     rate = 1.0
     if seen is not None and j > seen[0]:
         rate = max((seen[1] - decades) / (j - seen[0]), 0.1)
-    return j + min(max(math.ceil(0.9 * decades / rate), 1), 8), (j, decades)
+    return j + min(max(math.ceil(0.8 * decades / rate), 1), 8), (j, decades)
 
 
 def _new(xp: ModuleType, shape: tuple[int, ...], like: Array) -> Array:
     return np.zeros(shape) if xp is np else xp.zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _grown(xp: ModuleType, old: Array, shape: tuple[int, int]) -> Array:
+    out = _new(xp, (len(old), *shape), old)
+    out[:, : old.shape[1], : old.shape[2]] = old
+    return out
 
 
 def _like(xp: ModuleType, x: np.ndarray, like: Array) -> Array:
