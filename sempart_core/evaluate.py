@@ -115,6 +115,7 @@ class Evaluation:
                 "feature": p["feature"],
                 "tau": p["tau"],
                 "refine": p["refine"],
+                "resample": p["resample"],
                 **{k: v for k, v in p["params"].items() if v is not None},
             },
             "seed": p["seed"],
@@ -147,6 +148,7 @@ def evaluate(
     foreground: str | None = None,
     refine: str | None = None,
     refine_params: dict | None = None,
+    resample: str = "bilinear",
     feature: str | None = None,
     tau: float | None = None,
     variant: str | None = None,
@@ -176,6 +178,9 @@ def evaluate(
         Metric preset of :data:`sempart_core.metrics.PRESETS`.
     refine : str, optional
         Name in :data:`sempart_core.refine.REFINERS`, with ``refine_params``.
+    resample : str
+        "bilinear", or "nearest" as TokenCut's code enlarges its masks. Interpolation turns a binary mask
+        into a soft one at its rim, which raises max F-beta above the F-beta of that mask.
     feature, tau
         Feature ``kind@block`` of the graph and threshold; None for the backbone's.
     features : sequence of Features, optional
@@ -194,6 +199,8 @@ def evaluate(
     SempartError
         An empty data set, precomputed features of another length, or whatever the parts refuse.
     """
+    if resample not in ("bilinear", "nearest"):
+        raise SempartError(f"resample={resample!r}: choose bilinear or nearest")
     if not len(dataset):
         raise SempartError("the data set holds no photograph; check its folder and list")
     name = method if isinstance(method, str) else _name_of(method)
@@ -234,7 +241,7 @@ def evaluate(
                 continue
             foreground_seen |= bool(sample.mask.any())
             with _timed(clock, "refine"):
-                soft = _soft(prediction[i], sample.image, refine, refine_params or {})
+                soft = _soft(prediction[i], sample.image, refine, refine_params or {}, resample)
             try:
                 meter.update(soft, sample.mask, sample.void)
             except SempartError as e:
@@ -265,6 +272,7 @@ def evaluate(
             "foreground": getattr(method, "foreground", None),
             "refine": refine,
             "refine_params": refine_params or {},
+            "resample": resample,
             "dataset": getattr(dataset, "name", ""),
             "list_hash": hashed,
             "device": str(f.x.device),
@@ -291,9 +299,11 @@ def _choose(f: Features, backbone: Backbone | None, feature: str | None, tau: fl
     return f if tau is None else replace(f, tau=tau)
 
 
-def _soft(prediction: Prediction, image: np.ndarray, refine: str | None, params: dict) -> np.ndarray:
+def _soft(
+    prediction: Prediction, image: np.ndarray, refine: str | None, params: dict, resample: str
+) -> np.ndarray:
     """Soft mask ``H x W`` at the size of the photograph."""
-    soft = prediction.resize(image.shape[:2]).soft.cpu()
+    soft = prediction.resize(image.shape[:2], resample).soft.cpu()
     if refine is not None:
         soft = refiners.refine(refine, soft, to_tensor([image]), **params)
     return soft[0].cpu().numpy()

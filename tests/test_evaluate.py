@@ -132,6 +132,18 @@ def test_refinement_sees_the_photograph_and_sharpens_the_mask():
     assert "refine" in better.seconds and "refine" not in plain.seconds
 
 
+def test_interpolation_is_a_choice_with_a_name():
+    data = samples()
+    kw = dict(size=112, foreground="least-corners", cache=False)
+    smooth = evaluate(data, "tokencut", ColourBackbone(), **kw)
+    cells = evaluate(data, "tokencut", ColourBackbone(), resample="nearest", **kw)
+    # copied cells are 0 or 1 everywhere, so every threshold gives the same mask
+    assert smooth.metrics["max_f"] > cells.metrics["max_f"]
+    assert cells.provenance["resample"] == cells.records("t", "r")[0].params["resample"] == "nearest"
+    with pytest.raises(SempartError, match="bilinear or nearest"):
+        evaluate(data, "tokencut", ColourBackbone(), resample="cubic", **kw)
+
+
 def test_provenance_and_records():
     r = evaluate(
         samples(), "deep-spectral", ColourBackbone(), size=112, variant="code", preset="selfmask", seed=3,
