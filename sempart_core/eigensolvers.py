@@ -25,6 +25,10 @@ THREADS_FROM = 1024
 #: Bytes of matrices that a worker thread takes through Lanczos in lockstep: small graphs share Python's
 #: overhead, large ones stay in the cache one by one.
 LOCKSTEP = 8 << 20
+#: Up to this many nodes a float32 graph is multiplied in float64: the copy costs less than the doubt.
+DOUBLE_BELOW = 2048
+#: Largest angle at which the noise of float32 products may end the iteration; else float64 takes over.
+LOOSE = 1e-3
 #: Most products before a graph is handed to the dense solver.
 MAX_PRODUCTS = 300
 
@@ -93,20 +97,31 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     size = min(max(1, LOCKSTEP // A[0].nbytes), -(-batch // workers))
     chunks = [list(range(i, min(i + size, batch))) for i in range(0, batch, size)]
 
-    def work(chunk: list[int]) -> int:
-        symv = [lanczos.Symmetric(A[g]) for g in chunk]
-        for g, product in zip(chunk, symv, strict=True):
+    def attempt(chunk: list[int], graphs: list[np.ndarray], check: bool) -> tuple[int, list[int]]:
+        symv = [lanczos.Symmetric(G) for G in graphs]
+        for g, G, product in zip(chunk, graphs, symv, strict=True):
             # torch reads a large matrix on all cores; within a batch the other cores have their own.
-            low = (W[g] if workers == 1 and n >= THREADS_FROM else A[g]).min() if problem.check else 0
-            degree[g] = _degree(A[g], product, g, problem.check, float(low))
-        todo, products = chunk, 0
-        if problem.solver != "dense":
-            pairs = _iterate(symv, degree[chunk], problem, W.dtype)
-            products, theta[chunk], vectors[chunk] = pairs.products, pairs.values, pairs.vectors
-            todo = [g for g, done in zip(chunk, pairs.converged, strict=True) if not done]
+            low = (W[g] if workers == 1 and n >= THREADS_FROM else G).min() if check else 0
+            degree[g] = _degree(G, product, g, check, float(low))
+        if problem.solver == "dense":
+            return 0, chunk
+        pairs = _iterate(symv, degree[chunk], problem)
+        theta[chunk], vectors[chunk] = pairs.values, pairs.vectors
+        return pairs.products, [g for g, done in zip(chunk, pairs.converged, strict=True) if not done]
+
+    def work(chunk: list[int]) -> int:
+        graphs = [A[g] for g in chunk]
+        if A.dtype == np.float32 and n <= DOUBLE_BELOW:
+            graphs = [G.astype(np.float64) for G in graphs]
+        products, todo = attempt(chunk, graphs, problem.check)
         for g in todo:
-            theta[g], vectors[g] = _dense_cpu(A[g], degree[g], problem)
-        dense.extend(todo)
+            G, left = A[g].astype(np.float64, copy=False), [g]
+            if graphs[0].dtype == np.float32:
+                more, left = attempt([g], [G], False)
+                products += more
+            if left:
+                theta[g], vectors[g] = _dense_cpu(G, degree[g], problem)
+                dense.append(g)
         return products
 
     with _one_blas_thread(workers > 1 or (n < THREADS_FROM and problem.solver != "dense")):
@@ -137,9 +152,7 @@ def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool, low: float) 
     return d.astype(np.float64, copy=False)
 
 
-def _iterate(
-    symv: list[lanczos.Symmetric], d: np.ndarray, problem: Problem, dtype: torch.dtype
-) -> lanczos.Pairs:
+def _iterate(symv: list[lanczos.Symmetric], d: np.ndarray, problem: Problem) -> lanczos.Pairs:
     batch, n = d.shape
     if problem.normalised:
         s = 1 / np.sqrt(d)
@@ -157,10 +170,15 @@ def _iterate(
         def product(x: np.ndarray, which: list[int]) -> np.ndarray:
             return lanczos.each(symv, which, x) - d[which] * x
 
-    floor = scale * (1e-13 if dtype == torch.float64 else 1e-6)
     return lanczos.largest_with_copies(
-        product, trivial, problem.k, tol=problem.tol, floor=floor, steps=MAX_PRODUCTS
+        product, trivial, problem.k, **_accuracy(problem, scale, symv[0].dtype == np.float64)
     )
+
+
+def _accuracy(problem: Problem, scale: float, double: bool) -> dict:
+    """When to stop, for an operator of norm ``scale``."""
+    noise = {"floor": 1e-13 * scale} if double else {"floor": 2e-6 * scale, "loose": LOOSE}
+    return {"tol": problem.tol, "steps": MAX_PRODUCTS} | noise
 
 
 def _dense_cpu(A: np.ndarray, d: np.ndarray, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -209,14 +227,16 @@ def solve_torch(W: Tensor, problem: Problem) -> Solution:
             product,
             trivial / trivial.norm(dim=-1, keepdim=True),
             problem.k,
-            tol=problem.tol,
-            floor=scale * (1e-13 if W.dtype == torch.float64 else 2e-6),
-            steps=MAX_PRODUCTS,
             shrink=False,
             xp=torch,
+            **_accuracy(problem, scale, W.dtype == torch.float64),
         )
         theta, vectors, products = pairs.values, pairs.vectors, pairs.products
         todo = np.flatnonzero(~pairs.converged).tolist()
+    if todo and W.dtype == torch.float32:
+        again = solve_torch(W[todo].double(), replace(problem, check=False))
+        theta[todo], vectors[todo] = again.theta.float(), again.vectors.float()
+        return Solution(theta, vectors, d, products + again.products, tuple(todo[i] for i in again.dense))
     for g in todo:
         values, v = torch.linalg.eigh(_without_trivial(W[g].double(), d[g].double(), problem.normalised))
         theta[g] = values[-problem.k :].flip(0).to(theta.dtype)

@@ -63,6 +63,7 @@ def largest(
     xp: ModuleType = np,
     tol: float = 1e-9,
     floor: float = 1e-13,
+    loose: float = math.inf,
     steps: int = 300,
     shrink: bool = True,
 ) -> Pairs:
@@ -84,7 +85,9 @@ def largest(
     tol : float
         Bound on the angle between a Ritz vector and its eigenvector, estimated as residual / gap.
     floor : float
-        A residual that counts as converged whatever the gap: the noise of one product.
+        A residual that counts as converged: the noise of one product.
+    loose : float
+        ... as long as residual / gap stays below this angle; by default whatever the gap.
     steps : int
         Most products a graph may cost.
     shrink : bool
@@ -127,12 +130,12 @@ def largest(
         last = j + 1 == steps
         if j + 1 >= k and (last or stuck or j + 1 >= look):
             theta, S = xp.linalg.eigh(T[:, : j + 1, : j + 1])
-            excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, tol, floor).tolist()
+            excess = _excess(xp, theta, beta[:, None] * abs(S[:, -1, :]), k, (tol, floor, loose)).tolist()
             worst = min(e for e, g in zip(excess, which, strict=True) if g in left)
             look, seen = _next_look(j + 1, worst, seen, n)
             for i, g in enumerate(which):
                 if g in left and (last or excess[i] <= 1):
-                    converged[g] = excess[i] <= 1
+                    converged[g] = 0 <= excess[i] <= 1
                     best = _flip(xp, S[i, :, -k:].T)
                     values[g], vectors[g] = _flip(xp, theta[i, -k:]), best @ V[i, f : f + j + 1]
                     left.discard(g)
@@ -200,18 +203,31 @@ def largest_with_copies(
     return Pairs(pairs.values[rows, order], pairs.vectors[rows, order], pairs.converged, pairs.products)
 
 
-def _excess(xp: ModuleType, theta: Array, residual: Array, k: int, tol: float, floor: float) -> Array:
-    """How often the worst of the top ``k`` residuals exceeds its allowance max(tol * gap, floor): ``B``."""
+def _excess(
+    xp: ModuleType, theta: Array, residual: Array, k: int, bounds: tuple[float, float, float]
+) -> Array:
+    """How often the worst of the top ``k`` residuals exceeds its allowance: ``B``.
+
+    The allowance is ``tol * gap``, or ``floor`` where ``floor / gap`` is no angle above ``loose``. A graph
+    whose residuals have sunk into the noise while the angle stays too wide has no hope: -1.
+    """
+    tol, floor, loose = bounds
+    noise = floor / 4 if loose < math.inf else 0.0  # computed residuals of noisy products flatter
     gap = theta[:, 1:] - theta[:, :-1]  # to the neighbour below
     m = theta.shape[1]
-    worst = None
+    worst = sunk = None
     for i in range(m - k, m):
         near = gap[:, i - 1] if i else gap[:, 0] if m > 1 else 0 * theta[:, 0]
         if i and i + 1 < m:
             near = xp.minimum(near, gap[:, i])
-        ratio = residual[:, i] / (tol * near).clip(floor)
+        allowed = (tol * near).clip(floor)
+        if noise:
+            allowed = xp.minimum(allowed, loose * near + 1e-30)
+        ratio = (residual[:, i] + noise) / allowed
         worst = ratio if worst is None else xp.maximum(worst, ratio)
-    return worst
+        low = residual[:, i] <= noise
+        sunk = low if sunk is None else sunk & low
+    return xp.where(sunk & (worst > 1), -xp.ones_like(worst), worst) if noise else worst
 
 
 def _next_look(

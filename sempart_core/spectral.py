@@ -85,7 +85,9 @@ def fiedler(
         goes to the dense solver (``Eigen.dense`` names it); no unconverged vector is returned.
     tol : float, optional
         Bound on the angle to the exact eigenvector, estimated as residual / gap; default 1e-9, or 1e-6
-        for float32. A residual at the noise of one product always counts as converged.
+        for float32. A residual at the noise of one product counts as converged; in float32 only where
+        the angle stays below 1e-3, else the graph is solved again in float64 (on the CPU, graphs of up
+        to 2048 nodes are multiplied in float64 from the start).
     laplacian : "normalized" or "unnormalized"
         ``(D - W) y = lambda D y``, or ``(D - W) y = lambda y`` (Differentiable NCut's code, Deep
         Spectral's ``lapnorm=False``), where Lanczos is slow and the dense solver is the default.

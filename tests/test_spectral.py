@@ -373,3 +373,19 @@ def test_symmetric_product():
         two = lanczos.each([lanczos.Symmetric(A), lanczos.Symmetric(2 * A)], [1, 0], np.stack([x, x]))
         np.testing.assert_allclose(two, [2 * A @ x, A @ x], atol=2 * tol)
         assert two.dtype == np.float64
+
+
+@pytest.mark.parametrize("double_below", [0, 2048])
+def test_float32_does_not_blur_a_small_gap(monkeypatch, double_below):
+    """Three nearly separate parts: both eigenvalues are small, and their gap is below float32's noise."""
+    monkeypatch.setattr(eigensolvers, "DOUBLE_BELOW", double_below)
+    W = torch.block_diag(*[torch.ones(n, n) for n in (40, 35, 70)]).clamp(min=1e-6)
+    values, vectors = reference(W, 2)
+    assert values[1] - values[0] < 1e-5
+    for e in (
+        fiedler(W),
+        spectral._eigen(
+            eigensolvers.solve_torch(W[None], eigensolvers.Problem(1, "auto", 1e-6)), True, W.dtype
+        ),
+    ):
+        assert sine(e.vectors.reshape(-1), vectors[0]) < 1e-2
