@@ -17,7 +17,7 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from . import lanczos
+from . import lanczos, symmetric
 from .errors import SempartError
 
 #: Below this many nodes a single graph is solved on one core: threads cost more than they bring.
@@ -29,6 +29,8 @@ LOCKSTEP = 8 << 20
 DOUBLE_BELOW = 2048
 #: Largest angle at which the noise of float32 products may end the iteration; else float64 takes over.
 LOOSE = 1e-3
+#: An eigenvalue below this, found in float32, is looked at again in float64.
+BLUR = 1e-4
 #: Most products before a graph is handed to the dense solver.
 MAX_PRODUCTS = 300
 
@@ -98,7 +100,7 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     chunks = [list(range(i, min(i + size, batch))) for i in range(0, batch, size)]
 
     def attempt(chunk: list[int], graphs: list[np.ndarray], check: bool) -> tuple[int, list[int]]:
-        symv = [lanczos.Symmetric(G) for G in graphs]
+        symv = [symmetric.Symmetric(G) for G in graphs]
         for g, G, product in zip(chunk, graphs, symv, strict=True):
             # torch reads a large matrix on all cores; within a batch the other cores have their own.
             low = (W[g] if workers == 1 and n >= THREADS_FROM else G).min() if check else 0
@@ -107,7 +109,8 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
             return 0, chunk
         pairs = _iterate(symv, degree[chunk], problem)
         theta[chunk], vectors[chunk] = pairs.values, pairs.vectors
-        return pairs.products, [g for g, done in zip(chunk, pairs.converged, strict=True) if not done]
+        done = pairs.converged & _visible(pairs.values, problem, graphs[0].dtype == np.float64)
+        return pairs.products, [g for g, d in zip(chunk, done, strict=True) if not d]
 
     def work(chunk: list[int]) -> int:
         graphs = [A[g] for g in chunk]
@@ -152,7 +155,7 @@ def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool, low: float) 
     return d.astype(np.float64, copy=False)
 
 
-def _iterate(symv: list[lanczos.Symmetric], d: np.ndarray, problem: Problem) -> lanczos.Pairs:
+def _iterate(symv: list[symmetric.Symmetric], d: np.ndarray, problem: Problem) -> lanczos.Pairs:
     batch, n = d.shape
     if problem.normalised:
         s = 1 / np.sqrt(d)
@@ -161,18 +164,25 @@ def _iterate(symv: list[lanczos.Symmetric], d: np.ndarray, problem: Problem) -> 
 
         def product(x: np.ndarray, which: list[int]) -> np.ndarray:
             t = s if len(which) == batch else s[which]
-            return t * lanczos.each(symv, which, t * x)
+            return t * symmetric.each(symv, which, t * x)
 
     else:
         trivial = np.full((batch, n), n**-0.5)
         scale = float(d.max())
 
         def product(x: np.ndarray, which: list[int]) -> np.ndarray:
-            return lanczos.each(symv, which, x) - d[which] * x
+            return symmetric.each(symv, which, x) - d[which] * x
 
     return lanczos.largest_with_copies(
         product, trivial, problem.k, **_accuracy(problem, scale, symv[0].dtype == np.float64)
     )
+
+
+def _visible(theta: np.ndarray | Tensor, problem: Problem, double: bool) -> np.ndarray:
+    """``B`` bool, False for nearly separate parts: float32 takes their several tiny eigenvalues for one."""
+    if double or not problem.normalised:
+        return np.ones(len(theta), dtype=bool)
+    return np.array([1 - x >= BLUR for x in theta[:, 0].tolist()])
 
 
 def _accuracy(problem: Problem, scale: float, double: bool) -> dict:
@@ -183,9 +193,11 @@ def _accuracy(problem: Problem, scale: float, double: bool) -> dict:
 
 def _dense_cpu(A: np.ndarray, d: np.ndarray, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     """Exact pairs by LAPACK in float64."""
-    n = len(A)
+    n, k = len(A), problem.k
     M = _without_trivial(A.astype(np.float64), d, problem.normalised)
-    theta, v = linalg.eigh(M, subset_by_index=[n - problem.k, n - 1], overwrite_a=True, check_finite=False)
+    theta, v = linalg.eigh(M, subset_by_index=[n - k, n - 1], check_finite=False)
+    if len(theta) < k:  # LAPACK's subset drivers return nothing where very many eigenvalues are equal
+        theta, v = (x[..., -k:] for x in np.linalg.eigh(M))
     return theta[::-1], v[:, ::-1].T
 
 
@@ -232,7 +244,8 @@ def solve_torch(W: Tensor, problem: Problem) -> Solution:
             **_accuracy(problem, scale, W.dtype == torch.float64),
         )
         theta, vectors, products = pairs.values, pairs.vectors, pairs.products
-        todo = np.flatnonzero(~pairs.converged).tolist()
+        done = pairs.converged & _visible(theta, problem, W.dtype == torch.float64)
+        todo = np.flatnonzero(~done).tolist()
     if todo and W.dtype == torch.float32:
         again = solve_torch(W[todo].double(), replace(problem, check=False))
         theta[todo], vectors[todo] = again.theta.float(), again.vectors.float()
