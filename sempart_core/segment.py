@@ -94,6 +94,11 @@ def soft_mask(
     return soft[0].clamp(0, 1).numpy()
 
 
+def matte(soft: np.ndarray) -> np.ndarray:
+    """Alpha in [0, 1] of a cut-out from a soft mask: grey only at the edge, see :data:`EDGE`."""
+    return ((soft - 0.5) * EDGE + 0.5).clip(0, 1)
+
+
 def overlay(image: np.ndarray, mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """The photograph with the background dimmed, the mask tinted and outlined, and its boxes drawn.
 
@@ -203,7 +208,7 @@ def segment(
             soft = soft_mask(image, method, backbone, size, refine, feature, tau)
             mask = soft > 0.5
             boxes = regions.boxes_of(mask, min_area=max(1, round(SPECK * mask.size)))
-            alpha = (((soft - 0.5) * EDGE + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
+            alpha = (matte(soft) * 255).round().astype(np.uint8)
             with _disk(out):
                 pictures = (
                     mask.astype(np.uint8) * 255,

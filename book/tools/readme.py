@@ -2,6 +2,7 @@
 
 python book/tools/readme.py           write it
 python book/tools/readme.py --check   fail if README.md does not say what the rows say
+python book/tools/readme.py --picture draw the README's picture (needs the weights)
 """
 
 from __future__ import annotations
@@ -36,8 +37,41 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def picture(path: pathlib.Path) -> None:
+    """A bundled photograph (scikit-image, CC0), its Fiedler vector, the cut and the refined cut-out."""
+    import numpy as np
+    from skimage import data
+
+    from sempart_core import images, plots
+    from sempart_core.backbones import load_backbone
+    from sempart_core.methods import METHODS
+    from sempart_core.notebook import figure_png
+    from sempart_core.segment import matte, soft_mask
+
+    plots.style()
+    photo = data.coffee()
+    backbone, method = load_backbone("dinov2_vits14_reg_mri"), METHODS["tokencut"](foreground="least-corners")
+    p = method.predict(backbone.extract(images.to_tensor([photo], 224)))
+    y = p.eigenvectors[0, 0].reshape(p.mask.shape[1:])
+    size = photo.shape[:2]
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, y.shape, strict=True))
+    alpha = matte(soft_mask(photo, method, backbone, refine="bilateral"))[..., None]
+    cut_out = photo * alpha + 255 * (1 - alpha)
+    cells = [
+        photo,
+        y.numpy()[np.ix_(rows, columns)],
+        (photo, p.resize(size).mask[0]),
+        cut_out.astype(np.uint8),
+    ]
+    titles = ["photograph", "second eigenvector", "normalized cut", "refined cut-out"]
+    path.write_bytes(figure_png(plots.mask_grid([cells], columns=titles, width=9)))
+
+
 def main() -> int:
     path = ROOT / "README.md"
+    if "--picture" in sys.argv[1:]:
+        picture(ROOT / "book" / "_assets" / "readme.png")
+        return 0
     text = path.read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
     _, mark, tail = rest.partition(END)
