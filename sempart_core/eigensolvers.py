@@ -20,8 +20,9 @@ from torch import Tensor
 from . import lanczos, symmetric
 from .errors import SempartError
 
-#: Below this many nodes a single graph is solved on one core: threads cost more than they bring.
-THREADS_FROM = 1024
+#: Below this many nodes a single graph is solved on one core: a triangle fits the last-level cache, and
+#: BLAS threads that wait for each other lose more on a busy machine than they win on a quiet one.
+THREADS_FROM = 2048
 #: Bytes of matrices that a worker thread takes through Lanczos in lockstep: small graphs share Python's
 #: overhead, large ones stay in the cache one by one.
 LOCKSTEP = 8 << 20
