@@ -104,7 +104,7 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
         symv = [symmetric.Symmetric(G) for G in graphs]
         for g, G, product in zip(chunk, graphs, symv, strict=True):
             # torch reads a large matrix on all cores; within a batch the other cores have their own.
-            low = (W[g] if workers == 1 and n >= THREADS_FROM else G).min() if check else 0
+            low = G.min() if check else 0
             degree[g] = _degree(G, product, g, check, float(low))
         if problem.solver == "dense":
             return 0, chunk
@@ -128,7 +128,7 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
                 dense.append(g)
         return products
 
-    with _one_blas_thread(workers > 1 or (n < THREADS_FROM and problem.solver != "dense")):
+    with _one_blas_thread(workers > 1 or problem.solver != "dense"):
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
                 products = sum(pool.map(work, chunks))
