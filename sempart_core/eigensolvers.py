@@ -20,12 +20,11 @@ from torch import Tensor
 from . import lanczos, symmetric
 from .errors import SempartError
 
-#: Below this many nodes a single graph is solved on one core: a triangle fits the last-level cache, and
-#: BLAS threads that wait for each other lose more on a busy machine than they win on a quiet one.
-THREADS_FROM = 2048
 #: Bytes of matrices that a worker thread takes through Lanczos in lockstep: small graphs share Python's
 #: overhead, large ones stay in the cache one by one.
 LOCKSTEP = 8 << 20
+#: Bytes of rows that are summed and searched for negative weights at a time.
+IN_CACHE = 1 << 19
 #: Up to this many nodes a float32 graph is multiplied in float64: the copy costs less than the doubt.
 DOUBLE_BELOW = 2048
 #: Largest angle at which the noise of float32 products may end the iteration; else float64 takes over.
@@ -85,7 +84,11 @@ def _one_blas_thread(wanted: bool) -> contextlib.AbstractContextManager:
 
 
 def solve_cpu(W: Tensor, problem: Problem) -> Solution:
-    """``B x N x N`` float32 or float64 on the CPU: a few graphs at a time in every worker thread."""
+    """``B x N x N`` float32 or float64 on the CPU: a few graphs at a time in every worker thread.
+
+    BLAS itself keeps to one thread: products are bound by memory, and threads that wait for each other
+    lose more on a busy machine than they win on a quiet one.
+    """
     batch, n, _ = W.shape
     A = W.numpy()
     if not A[0].flags.c_contiguous:
@@ -103,9 +106,7 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     def attempt(chunk: list[int], graphs: list[np.ndarray], check: bool) -> tuple[int, list[int]]:
         symv = [symmetric.Symmetric(G) for G in graphs]
         for g, G, product in zip(chunk, graphs, symv, strict=True):
-            # torch reads a large matrix on all cores; within a batch the other cores have their own.
-            low = G.min() if check else 0
-            degree[g] = _degree(G, product, g, check, float(low))
+            degree[g] = _degree(G, product, g, check)
         if problem.solver == "dense":
             return 0, chunk
         pairs = _iterate(symv, degree[chunk], problem)
@@ -138,10 +139,15 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
     return Solution(*tensors, products, tuple(sorted(dense)))
 
 
-def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool, low: float) -> np.ndarray:
-    """Row sums in float64 of one graph, and its defects; ``low`` is its smallest weight."""
-    ones = np.ones(len(A), dtype=A.dtype)
-    d = A @ ones
+def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool) -> np.ndarray:
+    """Row sums in float64 of one graph, and its defects."""
+    n, ones, low = len(A), np.ones(len(A), dtype=A.dtype), np.inf
+    d = np.empty_like(ones)
+    rows = max(1, IN_CACHE // A[0].nbytes)
+    for i in range(0, n, rows):  # a second look at rows that are in the cache costs nothing
+        np.matmul(A[i : i + rows], ones, out=d[i : i + rows])
+        if check:
+            low = min(low, A[i : i + rows].min())
     if not np.isfinite(d).all():
         raise _refuse("NaN", graph)
     if check:
@@ -163,19 +169,22 @@ def _iterate(symv: list[symmetric.Symmetric], d: np.ndarray, problem: Problem) -
         trivial = np.sqrt(d / d.sum(-1, keepdims=True))
         scale = 1.0
 
+        # The least connected node is LOST's seed: what it is joined to looks much like one side of the cut.
+        hint = s * np.stack([op.A[i] for op, i in zip(symv, d.argmin(-1), strict=True)])
+
         def product(x: np.ndarray, which: list[int]) -> np.ndarray:
             t = s if len(which) == batch else s[which]
             return t * symmetric.each(symv, which, t * x)
 
     else:
         trivial = np.full((batch, n), n**-0.5)
-        scale = float(d.max())
+        scale, hint = float(d.max()), None
 
         def product(x: np.ndarray, which: list[int]) -> np.ndarray:
             return symmetric.each(symv, which, x) - d[which] * x
 
     return lanczos.largest_with_copies(
-        product, trivial, problem.k, **_accuracy(problem, scale, symv[0].dtype == np.float64)
+        product, trivial, problem.k, hint=hint, **_accuracy(problem, scale, symv[0].dtype == np.float64)
     )
 
 
@@ -240,6 +249,7 @@ def solve_torch(W: Tensor, problem: Problem) -> Solution:
             product,
             trivial / trivial.norm(dim=-1, keepdim=True),
             problem.k,
+            hint=s * W[range(len(W)), d.argmin(-1)] if problem.normalised else None,
             shrink=False,
             xp=torch,
             **_accuracy(problem, scale, W.dtype == torch.float64),

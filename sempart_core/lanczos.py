@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+#: Length of the noise beside the hint of a start vector; TINY stands in where the hint is nothing.
+NOISE, TINY = 0.3, 1e-30
+
 Array = Any  # np.ndarray or torch.Tensor
 
 
@@ -167,12 +170,15 @@ def largest_with_copies(
     trivial: Array,
     k: int,
     *,
+    hint: Array | None = None,
     xp: ModuleType = np,
     floor: float = 1e-13,
     **options: Any,
 ) -> Pairs:
     """:func:`largest` beside ``trivial`` (``B x N``, unit), with every copy of a multiple eigenvalue.
 
+    ``hint`` (``B x N``) is a guess at the answer, which saves two or three products if it is any good. Noise
+    is added, so that no eigenvector can be orthogonal to it.
     For ``k > 1`` one more pair is sought in the complement of all that was found; while it beats the
     k-th, a copy was missed before. At most ``k`` copies can be missing.
     """
@@ -182,7 +188,11 @@ def largest_with_copies(
     def start(seed: int) -> Array:
         return xp.stack([_like(xp, noise(n, seed), trivial)] * batch)
 
-    pairs = largest(product, trivial[:, None], start(0), k, **options)
+    first = start(0)
+    if hint is not None:
+        hint = hint - trivial * (hint * trivial).sum(-1)[:, None]
+        first = first * (NOISE * xp.sqrt((hint * hint).sum(-1) / n) + TINY)[:, None] + hint
+    pairs = largest(product, trivial[:, None], first, k, **options)
     for seed in range(1, k + 1 if k > 1 else 1):
         known = xp.concatenate([trivial[:, None], pairs.vectors], 1)
         if known.shape[1] >= n:
