@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from . import foreground as strategies
 from . import metrics
 from . import refine as refiners
 from .backbones import Backbone, load_backbone
-from .errors import SempartError
+from .errors import SempartError, UnreadableError
 from .extraction import Progress, extract, extract_dataset
 from .features import Features
 from .images import to_tensor
@@ -118,6 +118,7 @@ class Evaluation:
                 "resample": p["resample"],
                 **{k: v for k, v in p["params"].items() if v is not None},
             },
+            "kind": p["kind"],
             "seed": p["seed"],
             "device": p["device"],
             "versions": p["versions"],
@@ -158,6 +159,7 @@ def evaluate(
     cache: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
+    skip: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Measure a method on a data set.
 
@@ -189,6 +191,10 @@ def evaluate(
         Of the bootstrap.
     progress : callable, optional
         Wraps the list of batches (``tqdm``).
+    skip : callable, optional
+        Leave photographs out whose image or mask file cannot be read; it is given a sentence for each,
+        and ``provenance["skipped"]`` lists them. None: the first such file stops the measurement, as it
+        always does with ``features``.
 
     Returns
     -------
@@ -197,7 +203,8 @@ def evaluate(
     Raises
     ------
     SempartError
-        An empty data set, precomputed features of another length, or whatever the parts refuse.
+        An empty data set, precomputed features of another length, nothing readable, or whatever the
+        parts refuse.
     """
     if resample not in ("bilinear", "nearest"):
         raise SempartError(f"resample={resample!r}: choose bilinear or nearest")
@@ -220,11 +227,13 @@ def evaluate(
     meter, names, boxes, foreground_seen = metrics.Meter(preset), [], [], False
     clock = dict.fromkeys(("extract", "predict", *(["refine"] if refine else [])), 0.0)
     parts = features if features is not None else [None] * -(-len(dataset) // batch)
-    f = None
+    f, start, skipped = None, 0, []
     for part in progress(parts) if progress else parts:
-        start = len(names)
         stop = min(start + (batch if part is None else len(part)), len(dataset))
-        samples = [dataset[i] for i in range(start, stop)]
+        samples = list(_readable(dataset, range(start, stop), skip if part is None else None, skipped))
+        start = stop
+        if not samples:
+            continue
         with _timed(clock, "extract"):
             if part is None:
                 x = to_tensor([s.image for s in samples], size)
@@ -246,13 +255,17 @@ def evaluate(
                 meter.update(soft, sample.mask, sample.void)
             except SempartError as e:
                 raise SempartError(f"{sample.name}: {e}") from e
+    if not names:
+        raise SempartError(
+            f"none of the {len(dataset)} photographs could be read; check the files named above"
+        )
     if len(meter) and not foreground_seen:
         raise SempartError(
             "no mask of this data set has any foreground; if the files are label maps, give the label to "
             "ignore (void=255, on the command line --void 255)"
         )
     means, ci95, per_image = _summary(meter, boxes, seed)
-    hashed = getattr(dataset, "list_hash", None) or list_hash(names)
+    hashed = list_hash(names) if skipped else getattr(dataset, "list_hash", None) or list_hash(names)
     own = {k: _plain(v) for k, v in vars(method).items() if k not in ("backbone", "tau")}
     return Evaluation(
         names=tuple(names),
@@ -273,13 +286,29 @@ def evaluate(
             "refine": refine,
             "refine_params": refine_params or {},
             "resample": resample,
+            "kind": _kind(method, backbone, f),
             "dataset": getattr(dataset, "name", ""),
             "list_hash": hashed,
+            "skipped": skipped,
             "device": str(f.x.device),
             "versions": versions(),
             "seed": seed,
         },
     )
+
+
+def _readable(
+    dataset: Sequence[Sample], indices: range, skip: Callable[[str], None] | None, skipped: list[str]
+) -> Iterator[Sample]:
+    """The samples whose files can be read; the names of the others go to ``skipped``."""
+    for i in indices:
+        try:
+            yield dataset[i]
+        except UnreadableError as e:
+            if skip is None:
+                raise
+            skip(str(e))
+            skipped.append(getattr(dataset, "names", range(len(dataset)))[i])
 
 
 @contextlib.contextmanager
@@ -288,6 +317,16 @@ def _timed(clock: dict[str, float], step: str) -> Iterator[None]:
     yield
     if step in clock:
         clock[step] += time.perf_counter() - start
+
+
+def _kind(method: Method, backbone: Backbone | None, f: Features) -> str:
+    """ "label-tuned" where labels had a say in the layer or threshold that the method used."""
+    if backbone is None or not method.uses_features:
+        return "unsupervised"
+    extra = backbone.card.extra
+    layer = f.name.split("/")[-1].removesuffix("-centred")
+    tuned = str(extra.get("defaults_from", "")).startswith("label-tuned") and layer in extra.get("taus", {})
+    return "label-tuned" if tuned else "unsupervised"
 
 
 def _choose(f: Features, backbone: Backbone | None, feature: str | None, tau: float | None) -> Features:

@@ -21,6 +21,7 @@ class ColourBackbone:
 
     def __init__(self, device="cpu", weights=None) -> None:
         self.device = torch.device(device)
+        self.card = Card(NAME, "mean colour of each patch (tests)")
         self.seen = 0
 
     def tau(self, layer: str) -> float | None:

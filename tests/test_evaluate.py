@@ -197,3 +197,15 @@ def test_metrics_are_finite_when_nothing_is_found():
     r = evaluate(samples(2), Nothing(), ColourBackbone(), size=112, cache=False)
     assert r.metrics["iou"] == 0 and r.metrics["corloc"] == 0
     assert all(math.isfinite(v) for v in r.metrics.values())
+
+
+def test_labels_that_touched_the_defaults_are_told():
+    net = ColourBackbone()
+    extra = {**net.card.extra, "defaults_from": "label-tuned: by hand", "taus": {net.default_layer: 0.5}}
+    net.card = dataclasses.replace(net.card, extra=extra)
+    kw = dict(size=112, cache=False)
+    tuned = evaluate(samples(), "tokencut", net, **kw)
+    assert tuned.records("t", "r")[0].kind == "label-tuned"
+    assert evaluate(samples(), "tokencut", ColourBackbone(), **kw).records("t", "r")[0].kind == "unsupervised"
+    # the attention of CLS was not chosen by anybody
+    assert evaluate(samples(), "dino-seg", net, **kw).records("t", "r")[0].kind == "unsupervised"

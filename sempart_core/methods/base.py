@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..affinity import checked_tau
 from ..errors import SempartError
 from ..features import Features
 from ..registry import Registry
@@ -104,19 +105,31 @@ class Method(ABC):
 
     #: how an image is brought to a multiple of the patch size: "resize" or "pad" (protocol of the method)
     policy: ClassVar[str] = "resize"
+    #: whether the answer depends on ``Features.x`` (DINO-seg looks at the attention alone)
+    uses_features: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone | None = None) -> None:
         self.backbone = backbone
 
     def predict(self, x: Tensor | Features) -> Prediction:
-        """Predict from ``B x 3 x H x W`` RGB images in [0, 1] or from extracted features."""
-        if isinstance(x, Features):
-            return self.from_features(x)
-        if self.backbone is None:
+        """Predict from ``B x 3 x H x W`` RGB images in [0, 1] or from extracted features.
+
+        Raises
+        ------
+        SempartError
+            Images without a backbone, or a grid of a single patch.
+        """
+        if not isinstance(x, Features):
+            if self.backbone is None:
+                raise SempartError(
+                    f"{type(self).__name__} was given images but no backbone; pass backbone=load_backbone(NAME)"
+                )
+            x = self.backbone.extract(x, policy=self.policy)
+        if x.grid == (1, 1):
             raise SempartError(
-                f"{type(self).__name__} was given images but no backbone; pass backbone=load_backbone(NAME)"
+                f"the image is a single patch of {x.patch} pixels, which cannot be cut; give a larger --size"
             )
-        return self.from_features(self.backbone.extract(x, policy=self.policy))
+        return self.from_features(x)
 
     @abstractmethod
     def from_features(self, f: Features) -> Prediction:
@@ -127,7 +140,7 @@ def threshold_of(f: Features, tau: float | None) -> float:
     """``tau`` as given, else the default that travels with the features."""
     if tau is None and f.tau is None:
         raise SempartError(f"no threshold: pass tau=..., the features {f.name or 'given'!r} carry no default")
-    return f.tau if tau is None else tau
+    return checked_tau(f.tau if tau is None else tau)
 
 
 def pixel_boxes(cells: list, grid: tuple[int, int], covers: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import foreground, regions
+from .. import affinity, foreground, regions
 from ..errors import SempartError
 from ..features import Features
 from ..registry import Card
@@ -36,6 +36,8 @@ class DinoSeg(Method):
         None: largest 4-connected component. A strategy name: the side of the thresholded map it chooses.
     """
 
+    uses_features = False
+
     def __init__(self, mass: float = 0.6, head: int | str = "mean", foreground=None, backbone=None):
         super().__init__(backbone)
         if not 0 < mass < 1:
@@ -47,7 +49,7 @@ class DinoSeg(Method):
             raise SempartError(
                 "DINO-seg needs the CLS attention; extract with attention=True from a ViT that has a CLS token"
             )
-        att = f.attention.float().cpu()
+        att = affinity._features(f.attention, "attention").float().cpu()
         if self.head != "mean" and not 0 <= int(self.head) < att.shape[1]:
             raise SempartError(f"DINO-seg: head={self.head!r}, the backbone has heads 0..{att.shape[1] - 1}")
         one = att.mean(dim=1) if self.head == "mean" else att[:, int(self.head)]
