@@ -39,7 +39,8 @@ from sempart_core.statistics import bootstrap_ci
 
 cfg = start(profile, data_root, device, seed, name="20_features_as_graphs")
 smoke = cfg.name == "smoke"
-backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
+NETWORK = "dino_vits16" if cfg.dataset == "paper" else "dinov2_vits14_reg_mri"
+backbone = load_backbone(NETWORK, device=cfg.device)
 
 # %% [markdown]
 # ## What a block offers
@@ -96,6 +97,9 @@ glue("fig-layers", fig)
 if cfg.dataset == "photos":
     photographs = load_dataset("voc2012_animals", root=cfg.data_root, split="saliency")
     tuning, held_out = photographs[:60], photographs[60:260]
+elif cfg.dataset == "paper":
+    tuning = load_dataset("duts_tr", root=cfg.data_root, limit=60)
+    held_out = load_dataset("ecssd", root=cfg.data_root)
 else:
     tuning = load_dataset("demo", split="train", limit=cfg.limit or 48)
     held_out = load_dataset("demo", split="test", limit=cfg.limit)

@@ -20,7 +20,8 @@
 # | TokenCut {cite}`wang2022tokencut` | $\cos > \tau$: 1, else $\varepsilon$ | the component around the extreme of the {term}`Fiedler vector` |
 # | Deep Spectral {cite}`melaskyriazi2022deepspectral` | $\max(\cos, 0)$, optionally with colour | the positive side of the {term}`Fiedler vector`, turned so that it covers at most half |
 #
-# All numbers of this chapter are those of the default backbone, `dinov2_vits14_reg_mri`, on its last-block
+# The backbone's layer and threshold were chosen with labels ({doc}`20_features_as_graphs`), which the rows of
+# methods that use them say. All numbers of this chapter are those of the default backbone, `dinov2_vits14_reg_mri`, on its last-block
 # queries at 224 pixels. It is weaker on photographs than the DINO models of the papers
 # ({doc}`20_features_as_graphs`), so the order of the methods here is a statement about these features.
 
@@ -45,7 +46,8 @@ from sempart_core.methods.tokencut import bipartition
 from sempart_core.notebook import glue, save, start
 
 cfg = start(profile, data_root, device, seed, name="30_first_methods")
-backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
+NETWORK = "dino_vits16" if cfg.dataset == "paper" else "dinov2_vits14_reg_mri"
+backbone = load_backbone(NETWORK, device=cfg.device)
 scenes = load_dataset("demo", split="test", limit=cfg.limit)
 scene_features = extract_dataset(scenes, backbone, size=cfg.size)
 
@@ -143,6 +145,8 @@ if cfg.dataset == "photos":
         load_dataset("weizmann_horses", root=root, limit=cfg.limit),
         load_dataset("davis2016_val", root=root, limit=cfg.limit),
     ]
+elif cfg.dataset == "paper":
+    mask_sets = [load_dataset(n, root=cfg.data_root) for n in ("dut_omron", "duts_te", "ecssd")]
 else:
     mask_sets = [scenes]
 
@@ -194,22 +198,23 @@ if cfg.dataset == "demo":
 
 # %% [markdown]
 # Of all pairs of patches, {measured}`positive-products/raw/share|.3f` have a positive inner product; after the mean
-# over the patches of each image is taken away, {measured}`positive-products/centred/share|.3f`. LOST's degrees and
-# Deep Spectral's clipped graph live on that sign. On centred features LOST reaches
-# {measured}`saliency/LOST, centred/iou|.3f` and Deep Spectral
+# over the patches of each image is taken away, {measured}`positive-products/centred/share|.3f`. LOST's degrees count
+# nothing but that sign: where all are positive every patch has the same degree, the seed is arbitrary and the
+# mask is the whole image. On centred features it reaches {measured}`saliency/LOST, centred/iou|.3f`. Deep Spectral
+# keeps the size of the cosines beside their sign, and centring does not help it:
 # {measured}`saliency/Deep Spectral (code), centred/iou|.3f`. Centring is our addition, not part of either method,
-# and the rows say so. TokenCut's threshold does the same work by other means ({doc}`20_features_as_graphs`).
+# and the rows say so. TokenCut's threshold does the work by other means ({doc}`20_features_as_graphs`).
 #
 # ## The same on photographs
 #
 # The rows of the profile `photos` come from real photographs that are not part of this book; the lists are.
-# Rerun them with `papermill -p profile photos -p data_root FOLDER` ({doc}`/book/status`).
+# `make run PROFILE=photos DATA_ROOT=folder` measures them again ({doc}`/book/status`).
 #
 # ```{paper-table} saliency
 # :name: tab-saliency-photos
 # :metrics: iou, acc, max_f
 # :profiles: photos
-# :caption: The same methods on VOC 2012 animals, Weizmann horses and DAVIS 2016 frames at 224 pixels. No picture of these sets is shown in the book.
+# :caption: The same methods on VOC 2012 animals, Weizmann horses and DAVIS 2016 frames at 224 pixels. No picture of these sets is shown in the book. The first 60 names of the VOC list took part in the choice of layer and threshold.
 # ```
 #
 # ## Which side is the object?
@@ -265,6 +270,8 @@ BOX_ROWS = {
 }
 if cfg.dataset == "photos":
     box_sets = [load_dataset("voc2012_animals", root=cfg.data_root, split="discovery", limit=cfg.limit)]
+elif cfg.dataset == "paper":
+    box_sets = [load_dataset(n, root=cfg.data_root) for n in ("voc07", "voc12", "coco20k")]
 else:
     box_sets = [load_dataset("demo", split="discovery", limit=cfg.limit)]
 rows = []

@@ -125,7 +125,7 @@ for name, mask in (("twice too large", too_large), ("less than half", too_small)
 # - *the same, interpolated*: the identical mask on the grid, enlarged bilinearly. Its rim is grey.
 # - *Fiedler vector*: the eigenvector itself, scaled to $[0, 1]$ per image.
 # - *TokenCut + bilateral*: the soft output of the {term}`bilateral solver`, which is what TokenCut's own "+ BS" rows measure.
-# - *CLS attention*: DINO-seg's map, no cut at all.
+# - *CLS attention*: the mean over the heads, scaled by its maximum; no cut at all.
 
 # %% tags=["hide-input"]
 LISTS = {
@@ -134,7 +134,8 @@ LISTS = {
     "paper": lambda: load_dataset("ecssd", root=cfg.data_root, limit=cfg.limit),
 }
 data = LISTS[cfg.dataset]()
-backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
+NETWORK = "dino_vits16" if cfg.dataset == "paper" else "dinov2_vits14_reg_mri"
+backbone = load_backbone(NETWORK, device=cfg.device)
 features = extract_dataset(data, backbone, size=cfg.size)
 
 
@@ -146,7 +147,8 @@ def unit(y):
 def soft_maps(part, samples):
     """Name -> map of each photograph of a batch, at its ground truth's size."""
     cut = METHODS["tokencut"](foreground="least-corners").predict(part)
-    attention = METHODS["dino-seg"]().predict(part)
+    attention = part.attention.mean(dim=1).view(-1, 1, *part.grid)
+    attention = attention / attention.amax(dim=(2, 3), keepdim=True)
     for k, s in enumerate(samples):
         size, one = s.mask.shape, cut[k]
         y, side = one.eigenvectors[0, 0].view(part.grid).float(), one.mask[0]
@@ -158,7 +160,7 @@ def soft_maps(part, samples):
             "the same, interpolated": one.resize(size).soft[0].cpu(),
             "Fiedler vector": F.interpolate(unit(y)[None, None], size, mode="bilinear")[0, 0].cpu(),
             "TokenCut + bilateral": refine.refine("bilateral", repeated, to_tensor([s.image]))[0],
-            "CLS attention": attention[k].resize(size).soft[0].cpu(),
+            "CLS attention": F.interpolate(attention[k][None], size, mode="bilinear")[0, 0].cpu(),
         }
 
 
