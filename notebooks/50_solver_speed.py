@@ -148,11 +148,14 @@ glue("fig-lanczos-error", fig)
 #
 # Once twenty products do it, the work is reading a matrix that does not fit into the cache. `fiedler` therefore
 #
-# - multiplies by `symv`, which reads one triangle: half of $W$;
+# - multiplies by `symv`, which reads one triangle: half of $W$, on one core, because threads that wait for each
+#   other lose more on a busy machine than a second core wins when memory is the limit;
+# - starts from the row of the least connected patch, LOST's seed {cite}`simeoni2021lost`: what that patch is joined
+#   to looks much like one side of the cut, and two or three products are saved;
 # - keeps the basis orthogonal at full precision, and stops where the residual divided by the gap (an estimate of
 #   the angle) is below $10^{-9}$;
 # - looks at the tridiagonal matrix only when it may be done, as that costs as much as a product for a small graph;
-# - works through a batch with a graph per core, so that each stays in its core's cache;
+# - works through a batch graph by graph, in as many threads as torch has, so that each graph stays in the cache;
 # - hands a graph that does not converge to the dense solver and says so. No unconverged vector is returned.
 #
 # Side by side, the same float64 $W$ given to all: the dense solver, a plain ARPACK call on the deflated operator
@@ -302,8 +305,8 @@ save(rows)
 # The batch takes {measured}`solver-speed/batch of 32/ours ms|.0f` ms, the loop
 # {measured}`solver-speed/batch of 32/loop ms|.0f` ms ({measured}`solver-speed/batch of 32/loop ratio|.1f` times
 # as long) and the dense loop {measured}`solver-speed/batch of 32/reference ms|.0f` ms
-# ({measured}`solver-speed/batch of 32/ratio|.0f` times). Cores bring what the batch wins over the loop, and
-# memory limits it: one graph solved alone is already mostly reading.
+# ({measured}`solver-speed/batch of 32/ratio|.0f` times). We had hoped for three times the loop. A single graph is
+# already mostly reading, and two cores read through the same cache and memory: a second one finds the road taken.
 #
 # ## What can go wrong
 #
