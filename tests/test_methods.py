@@ -150,3 +150,12 @@ def test_boxes_stop_at_the_unpadded_image():
 def test_bad_input_says_what_to_do(call, word):
     with pytest.raises(SempartError, match=word.replace(".", r"\.")):
         call()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", list(METHODS))
+def test_numbers_that_are_none_are_refused(name, bad):
+    f = scene(1)
+    f.x[0, 3, 2] = f.attention[0, 0, 3] = bad
+    with pytest.raises(SempartError, match="holds NaN or infinity"):
+        METHODS[name]().predict(f)

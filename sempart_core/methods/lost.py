@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import foreground, regions
+from .. import affinity, foreground, regions
 from ..errors import SempartError
 from ..features import Features
 from ..registry import Card
@@ -70,10 +70,11 @@ class LOST(Method):
         self.k, self.foreground = k, foreground
 
     def from_features(self, f: Features) -> Prediction:
-        n = f.x.shape[1]
+        features = affinity._features(f.x, "features")
+        n = features.shape[1]
         k = max(1, round(self.k * n)) if isinstance(self.k, float) and self.k < 1 else int(self.k)
-        order = degrees(f.x).argsort(dim=1, stable=True)
-        M = torch.stack([expand(x, o, k)[1] for x, o in zip(f.x, order, strict=True)]).cpu()
+        order = degrees(features).argsort(dim=1, stable=True)
+        M = torch.stack([expand(x, o, k)[1] for x, o in zip(features, order, strict=True)]).cpu()
         seed = order[:, 0].cpu()
         positive = (M > 0).reshape(-1, *f.grid)
         if self.foreground is None:
