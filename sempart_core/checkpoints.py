@@ -50,6 +50,36 @@ def sha256_of(path: str | os.PathLike) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def checked(path: pathlib.Path, name: str, expected: str, weights: str | os.PathLike | None = None) -> str:
+    """The sha256 of a weight file that :func:`find` gave for the same ``weights``.
+
+    Parameters
+    ----------
+    expected : str
+        As registered for the backbone ``name``; empty if none is known.
+
+    Raises
+    ------
+    SempartError
+        It is another one. Only a file that was fetched into a cache is to be deleted; the user's own
+        file is merely the wrong one.
+    """
+    digest = sha256_of(path)
+    if not expected or digest == expected:
+        return digest
+    said = weights if weights is not None else os.environ.get("SEMPART_WEIGHTS")
+    own = bool(said) and path.is_relative_to(pathlib.Path(said).expanduser())
+    if not own or path.parent == cache_dir() / "weights":
+        raise SempartError(
+            f"{path}: sha256 is {digest}, but {name!r} has {expected}; delete it and fetch it again"
+        )
+    place = "--weights at its own file" if weights is not None else "SEMPART_WEIGHTS at a folder"
+    raise SempartError(
+        f"{path} is not the weight file of {name!r} (sha256 {digest}, expected {expected}); choose another "
+        f"--backbone or point {place}"
+    )
+
+
 def find(
     name: str, original: str = "", hub: str = "", weights: str | os.PathLike | None = None
 ) -> pathlib.Path | None:
@@ -109,12 +139,11 @@ def download(hub: str, timeout: float = 5.0) -> pathlib.Path:
     Raises
     ------
     OSError
-        The hub cannot be reached. It is asked once with a short timeout first: the client itself
-        retries an unknown host for half a minute.
+        Whatever went wrong while the hub was asked. It is asked once with a short timeout first: the
+        client itself retries an unknown host for half a minute.
     """
     import requests
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
@@ -123,8 +152,8 @@ def download(hub: str, timeout: float = 5.0) -> pathlib.Path:
         return pathlib.Path(hf_hub_download(hub, "model.safetensors"))
     except requests.RequestException as e:
         raise OSError("no connection") from e
-    except HfHubHTTPError as e:
-        raise OSError(_line(e)) from e
+    except Exception as e:  # the client's HTTP library differs between its versions, and so do its errors
+        raise OSError(f"{type(e).__name__}: {_line(e)}") from e
 
 
 def read_state(path: str | os.PathLike) -> dict:

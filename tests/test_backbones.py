@@ -159,6 +159,28 @@ def test_a_wrong_checksum_is_refused(tmp_path):
         load_backbone("dinov2_vits14_reg_mri", weights=tmp_path / "x.pt")
 
 
+def test_only_a_fetched_file_is_to_be_deleted(tmp_path, monkeypatch):
+    name = "dinov2_vits14_reg_mri"
+    monkeypatch.setenv("SEMPART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEMPART_WEIGHTS", raising=False)
+    for folder in ("cache/weights", "mine"):
+        (tmp_path / folder).mkdir(parents=True)
+        torch.save({}, tmp_path / folder / f"{name}.pt")
+    with pytest.raises(SempartError, match="delete it and fetch it again"):
+        load_backbone(name)
+    own = tmp_path / "mine" / f"{name}.pt"
+    for said in (own, own.parent):
+        monkeypatch.setenv("SEMPART_WEIGHTS", str(said))
+        with pytest.raises(
+            SempartError, match="not the weight file of.*or point SEMPART_WEIGHTS at a folder"
+        ) as e:
+            load_backbone(name)
+        assert str(own) in str(e.value) and "delete" not in str(e.value)
+    with pytest.raises(SempartError, match="not the weight file of.*--weights") as e:
+        load_backbone(name, weights=own)
+    assert "delete" not in str(e.value)
+
+
 def test_where_files_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SEMPART_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SEMPART_WEIGHTS", str(tmp_path / "mine"))
@@ -193,6 +215,28 @@ def test_no_file_and_no_hub_is_one_sentence_naming_file_and_place(name, tmp_path
     text, card = str(e.value), BACKBONES.card(name)
     assert card.extra["file"] in text and str(tmp_path / "weights") in text and "\n" not in text
     assert ("sempart fetch weights" in text) == card.extra["fetch"]
+
+
+class ConnectError(Exception):
+    """As httpx's: neither an OSError nor one of the hub client's own."""
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectError("no route\nto the host"), OSError("disk full"), KeyError("x")]
+)
+def test_whatever_stops_a_download_is_one_sentence(error, tmp_path, monkeypatch):
+    def fail(*args, **kw):
+        raise error
+
+    monkeypatch.setenv("SEMPART_CACHE", str(tmp_path))
+    monkeypatch.delenv("SEMPART_WEIGHTS", raising=False)
+    monkeypatch.setattr(checkpoints, "_from_hub_cache", lambda hub: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("requests.head", lambda *args, **kw: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(SempartError, match=rf"could not be reached \(.*{type(error).__name__}") as e:
+        load_backbone("dino_vits8")
+    assert "\n" not in str(e.value) and str(tmp_path / "weights") in str(e.value)
 
 
 def test_cards_say_what_they_must():
