@@ -112,14 +112,19 @@ def list_hash(names: Iterable[str]) -> str:
 
 def write_text(path: pathlib.Path, text: str) -> bool:
     """Write atomically and only if the content differs; True if the file changed."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> bool:
+    """As :func:`write_text`, for bytes: pictures, inventories."""
     path = pathlib.Path(path)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as f:
-            f.write(text)
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
     except BaseException:

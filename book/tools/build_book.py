@@ -16,6 +16,8 @@ import time
 
 import check_site
 
+from sempart_core import records
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 STAMP = ROOT / "_build" / ".book-inputs"
@@ -64,7 +66,7 @@ def main() -> int:
         return 1
     if check_site.report(SITE):
         return 1
-    STAMP.write_text(now)
+    records.write_text(STAMP, now)
     print(f"book: _build/html/index.html ({time.time() - began:.0f} s)")
     return 0
 

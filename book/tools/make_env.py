@@ -13,9 +13,12 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+#: Compiled while it is installed, from C++; everything but the dense CRF works without it.
+OPTIONAL = "pydensecrf2"
 
 
 def fingerprint() -> str:
@@ -37,6 +40,35 @@ def call(*command, **env) -> None:
     subprocess.run([str(c) for c in command], check=True, cwd=ROOT, env={**os.environ, **env})
 
 
+def split_lock(text: str) -> tuple[str, str]:
+    """The lock without the optional package, and that package's own line ("" if it is not locked)."""
+    lines = text.splitlines(keepends=True)
+    own = [line for line in lines if line.partition("==")[0].strip().lower() == OPTIONAL]
+    return "".join(line for line in lines if line not in own), "".join(own).strip()
+
+
+def install(pip: list) -> None:
+    """The lock, the optional package if it compiles, and this package itself."""
+    rest, optional = split_lock((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as tmp:
+        lock = pathlib.Path(tmp) / "requirements.txt"
+        lock.write_text(rest, encoding="utf-8")
+        call(*pip, "-r", lock)
+    call(*pip, "--no-deps", "-e", ".")
+    if optional:
+        try:
+            call(*pip, "--no-deps", optional)
+        except subprocess.CalledProcessError:
+            say(f"the dense CRF is left out: {OPTIONAL} did not install (it needs a C++ compiler)")
+
+
+def write_stamp(stamp: pathlib.Path, text: str) -> None:
+    """Whole or not at all; the package's own atomic writing is not importable here."""
+    fresh = stamp.with_name(f"{stamp.name}.{os.getpid()}")
+    fresh.write_text(text)
+    os.replace(fresh, stamp)
+
+
 def main(folder: str) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything checked the version
         say(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=python3.11")
@@ -50,6 +82,7 @@ def main(folder: str) -> int:
     if uv and subprocess.run([uv, "--version"], capture_output=True).returncode:
         uv = None  # a shim without a program behind it
     say(f"installing into {folder} with {'uv' if uv else 'venv and pip'} (PyTorch alone is some gigabytes)")
+    stamp.unlink(missing_ok=True)  # what fails half way must not pass for the state it replaced
     try:
         if not python.exists():
             if uv:
@@ -58,14 +91,13 @@ def main(folder: str) -> int:
                 call(sys.executable, "-m", "venv", venv)
         # installed packages are compiled on first import otherwise, in each kernel anew if run side by side
         pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-        call(*pip, *(["--compile-bytecode"] if uv else []), "-r", "requirements.txt")
-        call(*pip, "--no-deps", "-e", ".")
+        install([*pip, *(["--compile-bytecode"] if uv else [])])
     except subprocess.CalledProcessError as e:
         say(
             f"failed ({' '.join(map(str, e.cmd[:4]))} ...); the message above says why. Nothing was stamped, run again"
         )
         return 1
-    stamp.write_text(want)
+    write_stamp(stamp, want)
     say(f"ready after {time.time() - began:.0f} s")
     return 0
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pathlib
 import zlib
 
+from sempart_core import records
+
 NUMPY = [("numpy.ndarray", "class", "reference/generated/numpy.ndarray.html#$")]
 PYTHON = [
     ("pathlib.Path", "class", "library/pathlib.html#$"),
@@ -27,10 +29,9 @@ WANT = {"numpy": NUMPY, "python": PYTHON, "torch": TORCH}
 
 if __name__ == "__main__":
     out = pathlib.Path(__file__).resolve().parents[1] / "_inventories"
-    out.mkdir(exist_ok=True)
     for name, objects in WANT.items():
         head = f"# Sphinx inventory version 2\n# Project: {name}\n# Version: \n"
         head += "# The remainder of this file is compressed using zlib.\n"
         body = "".join(f"{n} py:{role} 1 {uri} -\n" for n, role, uri in objects)
-        (out / f"{name}.inv").write_bytes(head.encode() + zlib.compress(body.encode(), 9))
+        records.write_bytes(out / f"{name}.inv", head.encode() + zlib.compress(body.encode(), 9))
         print(name, len(objects))

@@ -64,7 +64,7 @@ def picture(path: pathlib.Path) -> None:
         cut_out.astype(np.uint8),
     ]
     titles = ["photograph", "second eigenvector", "normalized cut", "refined cut-out"]
-    path.write_bytes(figure_png(plots.mask_grid([cells], columns=titles, width=9)))
+    records.write_bytes(path, figure_png(plots.mask_grid([cells], columns=titles, width=9)))
 
 
 def main() -> int:
