@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
+import json
 
 import numpy as np
 import pytest
-
-DEFAULT = pathlib.Path(__file__).resolve().parents[3] / "shared" / "reference" / "vectors"
-
-
-def folder() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("SEMPART_VECTORS") or DEFAULT)
+from parity_vectors import folder
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +22,14 @@ def vectors():
     return read
 
 
-def pytest_terminal_summary(terminalreporter):
-    if not folder().is_dir():
-        terminalreporter.write_line("")
-        terminalreporter.write_line(
-            "PARITY NOT TESTED: the folder of reference vectors is absent. "
-            "Set SEMPART_VECTORS to it; without it nothing says that we agree with the public code.",
-            red=True,
-            bold=True,
-        )
+@pytest.fixture(scope="session")
+def sidecar(vectors):
+    """``sidecar("h_corloc")`` -> the JSON beside the arrays, for inputs that are no arrays; a skip if absent."""
+
+    def read(stem: str) -> dict:
+        path = folder() / f"{stem}.json"
+        if not path.is_file():
+            pytest.skip(f"NOT TESTED: {path.name}, which holds this test's inputs, is not beside {stem}.npz")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return read

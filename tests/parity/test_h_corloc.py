@@ -1,16 +1,11 @@
 """CorLoc of LOST, FOUND's box of a segmentation, and the boxes read from VOC and COCO annotations."""
 
-import json
-import os
-import pathlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from sempart_core import annotations, metrics, regions
-
-DEFAULT = pathlib.Path(__file__).resolve().parents[3] / "shared" / "reference" / "vectors"  # as in conftest
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +46,9 @@ def test_box_of_the_largest_component_as_in_found(arrays):
 
 
 @pytest.fixture(scope="module")
-def raw(arrays):
+def raw(sidecar):
     """The annotations that the stored boxes were read from: dictionaries, so they are in the sidecar."""
-    folder = pathlib.Path(os.environ.get("SEMPART_VECTORS") or DEFAULT)
-    return json.loads((folder / "h_corloc.json").read_text(encoding="utf-8"))["results"]
+    return sidecar("h_corloc")["results"]
 
 
 def test_boxes_of_voc_annotations(arrays, raw):
