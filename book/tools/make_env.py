@@ -47,13 +47,13 @@ def split_lock(text: str) -> tuple[str, str]:
     return "".join(line for line in lines if line not in own), "".join(own).strip()
 
 
-def install(pip: list) -> None:
-    """The lock, the optional package if it compiles, and this package itself."""
+def install(pip: list, *, once: list) -> None:
+    """The lock, the optional package if it compiles, and this package itself; ``once`` goes to the lock only."""
     rest, optional = split_lock((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as tmp:
         lock = pathlib.Path(tmp) / "requirements.txt"
         lock.write_text(rest, encoding="utf-8")
-        call(*pip, "-r", lock)
+        call(*pip, *once, "-r", lock)
     call(*pip, "--no-deps", "-e", ".")
     if optional:
         try:
@@ -91,7 +91,7 @@ def main(folder: str) -> int:
                 call(sys.executable, "-m", "venv", venv)
         # installed packages are compiled on first import otherwise, in each kernel anew if run side by side
         pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-        install([*pip, *(["--compile-bytecode"] if uv else [])])
+        install(pip, once=["--compile-bytecode"] if uv else [])
     except subprocess.CalledProcessError as e:
         say(
             f"failed ({' '.join(map(str, e.cmd[:4]))} ...); the message above says why. Nothing was stamped, run again"
