@@ -39,6 +39,19 @@ def _gram(x: Tensor, normalise: bool) -> Tensor:
     return x @ x.mT
 
 
+def checked_tau(tau: float) -> float:
+    """``tau`` if it can part cosines: finite, ``-1 <= tau < 1``.
+
+    Raises
+    ------
+    SempartError
+        It is not; no edge exceeds 1, and every one exceeds what lies below -1.
+    """
+    if not -1 <= tau < 1:  # false for NaN
+        raise SempartError(f"tau={tau}: the threshold of a cosine lies in [-1, 1); give such a number")
+    return tau
+
+
 def threshold_affinity(
     x: Tensor,
     tau: float = 0.2,
@@ -70,13 +83,14 @@ def threshold_affinity(
     Raises
     ------
     SempartError
-        Wrong shape, NaN or infinity, or ``eps`` outside [0, 1).
+        Wrong shape, NaN or infinity, ``eps`` outside [0, 1), or ``tau`` outside [-1, 1).
 
     Notes
     -----
     Source: TokenCut equation 5 of its paper; protocols 1.1 and 1.4.
     """
     x = _features(x)
+    checked_tau(tau)
     if not 0 <= eps < 1:
         raise SempartError(f"eps={eps}: the weight of a missing edge lies in [0, 1)")
     gram = _gram(x, normalise=True)

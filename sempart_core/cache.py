@@ -25,7 +25,7 @@ from torch import Tensor
 from . import backbones
 from .backbones import Backbone
 from .features import Features
-from .paths import cache_dir
+from .paths import cache_dir, ensure
 
 #: Bytes kept by default; the entries used longest ago go first.
 SIZE_LIMIT = 4 * 2**30
@@ -67,7 +67,7 @@ def extract_cached(
     Raises
     ------
     SempartError
-        As ``extract``.
+        As ``extract``, and where the default folder cannot be made.
     """
     layers = [backbone.default_layer] if layers is None else list(layers)
     options = {"layers": layers, "attention": attention, "policy": policy, "batch": batch, "amp": amp}
@@ -78,7 +78,7 @@ def extract_cached(
     arithmetic = "float32" if backbone.device.type != "cuda" else f"cuda {amp}"
     common = (FORMAT, backbone.name, backbone.sha256, policy, sorted(layers), attention, arithmetic)
     keys = [_key(image, common) for image in images]
-    with _open(pathlib.Path(directory or cache_dir() / "features"), size_limit) as store:
+    with _open(pathlib.Path(directory or _folder()), size_limit) as store:
         entries = [_unpack(store.get(k)) for k in keys]
         if missing := [i for i, e in enumerate(entries) if e is None]:
             fresh = backbone.extract(images[missing], **options)
@@ -103,6 +103,13 @@ def extract_cached(
 def clear(directory: str | os.PathLike | None = None) -> None:
     """Remove all cached features."""
     shutil.rmtree(directory if directory is not None else cache_dir() / "features", ignore_errors=True)
+
+
+def _folder() -> pathlib.Path:
+    """The default folder. One that cannot be made is an error; one that cannot be written is only no help."""
+    folder = cache_dir() / "features"
+    remedy = "set SEMPART_CACHE to a folder that can be written, or do without the feature cache (--no-cache)"
+    return folder if folder.is_dir() else ensure(folder, remedy)
 
 
 def _key(image: Tensor, common: tuple) -> str:

@@ -49,8 +49,10 @@ ListFile = Annotated[
 Void = Annotated[
     int | None,
     typer.Option(
+        min=1,
+        max=65535,
         help="Masks are label maps: any value above 0 is foreground and this one is ignored. Without "
-        "it, foreground is what lies above half the range."
+        "it, foreground is what lies above half the range.",
     ),
 ]
 Metric = Annotated[
@@ -61,5 +63,12 @@ Foreground = Annotated[
     typer.Option(
         help="Which side of the cut is the object: least-corners, centrality, framing or attention. "
         "Default: the method's own rule."
+    ),
+]
+Resample = Annotated[
+    str,
+    typer.Option(
+        help="How a mask is enlarged to the photograph: bilinear or nearest. TokenCut's code uses nearest. "
+        "Interpolation makes a binary mask soft at its rim, which raises max F-beta."
     ),
 ]

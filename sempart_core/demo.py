@@ -16,7 +16,7 @@ from . import procedural, scenes
 from .errors import SempartError
 from .images import read_image, read_labels
 from .ingredients import Ingredients, fetched
-from .paths import cache_dir
+from .paths import cache_dir, ensure
 from .records import write_text
 from .samples import Dataset, Sample, pick, read_list
 
@@ -106,7 +106,7 @@ def _stored(folder: pathlib.Path, name: str) -> Sample | None:
 
 
 def _store(folder: pathlib.Path, s: scenes.Scene) -> Sample:
-    folder.mkdir(parents=True, exist_ok=True)
+    ensure(folder)
     for suffix, picture in (("", s.image), ("-alpha", s.alpha), ("-instances", s.instances)):
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "PNG", compress_level=3)

@@ -3,3 +3,7 @@
 
 class SempartError(ValueError):
     """Bad input or a missing resource. The ``sempart`` command prints the message and exits with 2."""
+
+
+class UnreadableError(SempartError):
+    """An image file that is there but is damaged, truncated or none. Some loops skip such a file and go on."""

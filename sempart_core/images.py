@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import SempartError
+from .errors import SempartError, UnreadableError
 
 #: File endings counted as images when a folder is listed (lower case).
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
@@ -37,7 +37,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises
     ------
     SempartError
-        The file is absent, not an image, or truncated; the sentence names it.
+        The file is absent; the sentence names it. Its subclass ``UnreadableError``: not an image, or
+        truncated.
     """
     with _open(path) as im:
         im = ImageOps.exif_transpose(im)
@@ -99,9 +100,9 @@ class _open:
             self.image = Image.open(self.path)
             self.image.load()
         except UnidentifiedImageError as e:
-            raise SempartError(f"{self.path}: not an image this program can read") from e
+            raise UnreadableError(f"{self.path}: not an image this program can read") from e
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise SempartError(f"{self.path}: damaged or truncated image ({e})") from e
+            raise UnreadableError(f"{self.path}: damaged or truncated image ({e})") from e
         return self.image
 
     def __exit__(self, *_) -> None:

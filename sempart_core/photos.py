@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from PIL import Image
 
 from .annotations import voc_boxes, voc_objects
 from .errors import SempartError
@@ -155,7 +156,7 @@ def folder(
         place = find_root(root, "folder", (), ("images", "masks"))
         images, masks = images or place / "images", masks or place / "masks"
     names = None if list_file is None else read_list(list_file)
-    return paired("folder", pathlib.Path(images), pathlib.Path(masks), names, limit, void=void)
+    return paired("folder", pathlib.Path(images), pathlib.Path(masks), names, limit, void=void, guess=True)
 
 
 def paired(
@@ -168,8 +169,12 @@ def paired(
     void: int | None = None,
     split: str = "",
     prefer: str | None = None,
+    guess: bool = False,
 ) -> Dataset:
     """A data set of photographs and masks paired by stem.
+
+    With ``guess`` and without ``void`` a mask file that is no plain mask is refused when it is read, see
+    :func:`refuse_label_map`.
 
     Raises
     ------
@@ -190,10 +195,48 @@ def paired(
     chosen = pick(chosen, None, limit, str(images))
 
     def read(n: str) -> Sample:
-        mask, ignored = binarise(read_labels(truth[n]), void)
+        labels = read_labels(truth[n])
+        if guess and void is None:
+            refuse_label_map(truth[n], labels)
+        mask, ignored = binarise(labels, void)
         return Sample(n, read_image(photo[n]), mask, ignored)
 
     return Dataset(name, chosen, read, split=split)
+
+
+#: Ids up to here beside 0 and the largest value make a grey file a label map (VOC has 20, COCO-Stuff more).
+FEW_LABELS = 40
+
+
+def refuse_label_map(path: pathlib.Path, labels: np.ndarray) -> None:
+    """Stop at a file that :func:`sempart_core.samples.binarise` would read wrongly without ``void``.
+
+    Parameters
+    ----------
+    path : Path
+    labels : ndarray
+        ``H x W`` as :func:`sempart_core.images.read_labels` gives it.
+
+    Raises
+    ------
+    SempartError
+        A palette of more than two values, values that are all small ids (the rim of a soft mask has
+        larger ones too), or nothing but 0 and 1.
+    """
+    values = np.unique(labels)
+    ids = values[(values > 0) & (values < np.iinfo(labels.dtype).max)]
+    if ids.tolist() == [1] and len(values) <= 2 and values.max() == 1:
+        raise SempartError(
+            f"{path} holds no value but 0 and 1, which is all below half the range; save masks with 0 and 255, "
+            "or give --void 255, with which any other value above 0 is foreground"
+        )
+    with Image.open(path) as im:
+        palette = im.mode == "P"
+    if (palette and len(values) > 2) or (len(ids) and ids.max() <= FEW_LABELS):
+        raise SempartError(
+            f"{path} looks like a label map; give --void 255 (void=255 in Python), with which any other value "
+            "above 0 is foreground"
+        )
 
 
 def unlabelled(

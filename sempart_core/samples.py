@@ -128,12 +128,23 @@ def binarise(labels: np.ndarray, void: int | None = None) -> tuple[np.ndarray, n
     labels : ndarray
         ``H x W`` uint8 or uint16.
     void : int, optional
+        In 1 .. 255 (65535 for sixteen bits); 0 is the background.
 
     Returns
     -------
     mask, void : ndarray and (ndarray or None)
         ``H x W`` bool.
+
+    Raises
+    ------
+    SempartError
+        A ``void`` that no pixel of such a file can hold, or 0.
     """
+    if void is not None and not 1 <= void <= np.iinfo(labels.dtype).max:
+        raise SempartError(
+            f"void={void}: the label to ignore lies in 1..{np.iinfo(labels.dtype).max} for "
+            f"{8 * labels.dtype.itemsize}-bit masks; most label maps have 255 (--void 255)"
+        )
     if void is None:
         return labels > np.iinfo(labels.dtype).max // 2, None
     ignored = labels == void
@@ -141,21 +152,25 @@ def binarise(labels: np.ndarray, void: int | None = None) -> tuple[np.ndarray, n
 
 
 def read_list(path: str | os.PathLike) -> list[str]:
-    """Names of a list file, one a line; blank lines and ``#`` comments are skipped, image endings dropped.
+    """Names of a list file, one a line; blank lines and lines that begin with ``#`` are skipped.
+
+    Image endings are dropped; a ``#`` further on is part of the name.
 
     Raises
     ------
     SempartError
-        No such file, an empty one, or a name that stands twice.
+        No such file, a folder, an empty file, or a name that stands twice.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise SempartError(f"list {path}: this is a folder; give a text file with one name a line")
     if not path.is_file():
         raise SempartError(f"list {path}: no such file")
-    try:
-        lines = [s.split("#")[0].strip() for s in path.read_text(encoding="utf-8").splitlines()]
+    try:  # utf-8-sig: editors on Windows put a mark before the first name
+        lines = [s.strip() for s in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as e:
         raise SempartError(f"list {path}: not a text file in UTF-8") from e
-    out = [without_ending(s) for s in lines if s]
+    out = [without_ending(s) for s in lines if s and not s.startswith("#")]
     if not out:
         raise SempartError(f"list {path}: holds no name; give one name without ending a line")
     if len(set(out)) < len(out):

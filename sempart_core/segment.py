@@ -78,6 +78,24 @@ def soft_mask(
     ndarray
         ``H x W`` float32 in [0, 1].
     """
+    return cut(image, method, backbone, size, refine, feature, tau)[0]
+
+
+@torch.no_grad()
+def cut(
+    image: np.ndarray,
+    method: Method,
+    backbone: Backbone,
+    size: int = 224,
+    refine: str | None = None,
+    feature: str | None = None,
+    tau: float | None = None,
+) -> tuple[np.ndarray, bool]:
+    """:func:`soft_mask`, and whether refinement was given up.
+
+    Smoothing can wash a small or faint object out, or spread it over everything. Where ``soft > .5`` is
+    then empty or full though it was neither before, the mask from before is returned, and True.
+    """
     H, W = image.shape[:2]
     x = to_tensor([image], size)
     prediction = method.predict(extract(backbone, x, feature=feature, tau=tau, policy=method.policy))
@@ -91,7 +109,13 @@ def soft_mask(
             soft = torch.nn.functional.interpolate(
                 soft[:, None], (H, W), mode="bilinear", align_corners=False
             )[:, 0]
-    return soft[0].clamp(0, 1).numpy()
+        if _one_sided(soft > 0.5) and not _one_sided((plain := prediction.resize((H, W)).soft.cpu()) > 0.5):
+            return plain[0].float().clamp(0, 1).numpy(), True
+    return soft[0].clamp(0, 1).numpy(), False
+
+
+def _one_sided(mask: torch.Tensor) -> bool:
+    return bool(mask.all()) or not mask.any()
 
 
 def matte(soft: np.ndarray) -> np.ndarray:
@@ -205,10 +229,13 @@ def segment(
                 report.failed.append(str(e))
                 say(str(e))
                 continue
-            soft = soft_mask(image, method, backbone, size, refine, feature, tau)
+            soft, fell_back = cut(image, method, backbone, size, refine, feature, tau)
+            if fell_back:
+                say(f"{photo}: {refine} left an empty or full mask; the mask before it is written instead")
             mask = soft > 0.5
             boxes = regions.boxes_of(mask, min_area=max(1, round(SPECK * mask.size)))
-            alpha = (matte(soft) * 255).round().astype(np.uint8)
+            # Half rounds down: alpha is above 127 exactly where the mask is.
+            alpha = np.ceil(matte(soft) * 255 - 0.5).astype(np.uint8)
             with _disk(out):
                 pictures = (
                     mask.astype(np.uint8) * 255,
@@ -224,6 +251,7 @@ def segment(
                 "foreground": round(float(mask.mean()), 6),
                 "boxes": boxes.astype(int).tolist(),
                 **(about or {}),
+                **({"refine": "none (fell back)"} if fell_back else {}),
             }
             report.done.append(name)
     finally:  # also after Ctrl-C: what is on disk is listed

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sempart_core import SempartError, affinity
+from sempart_core import Features, SempartError, affinity, spectral
+from sempart_core.methods.base import threshold_of
 
 
 @pytest.fixture
@@ -35,7 +36,18 @@ def test_threshold_is_strict():
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     W = affinity.threshold_affinity(x, tau=0.0, eps=0.0)
     assert W.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
-    assert affinity.threshold_affinity(x, tau=1.0, eps=0.0).sum() == 0
+    assert affinity.threshold_affinity(x, tau=-1.0, eps=0.0).sum() == 9
+
+
+@pytest.mark.parametrize("tau", [float("nan"), float("inf"), 5, 1.0, -1.01])
+def test_a_threshold_no_cosine_can_have_is_named(tau):
+    x = torch.eye(3)
+    with pytest.raises(SempartError, match=f"tau={tau}"):
+        affinity.threshold_affinity(x, tau=tau)
+    with pytest.raises(SempartError, match=f"tau={tau}"):
+        spectral.fiedler(features=x, tau=tau)
+    with pytest.raises(SempartError, match=f"tau={tau}"):
+        threshold_of(Features(x[None], (1, 3)), tau)
 
 
 def test_threshold_without_self_loops_and_with_type(x):

@@ -172,11 +172,11 @@ def test_only_a_fetched_file_is_to_be_deleted(tmp_path, monkeypatch):
     for said in (own, own.parent):
         monkeypatch.setenv("SEMPART_WEIGHTS", str(said))
         with pytest.raises(
-            SempartError, match="not the weight file of.*or point SEMPART_WEIGHTS at a folder"
+            SempartError, match=r"not the weight file of.*or point SEMPART_WEIGHTS at a folder"
         ) as e:
             load_backbone(name)
         assert str(own) in str(e.value) and "delete" not in str(e.value)
-    with pytest.raises(SempartError, match="not the weight file of.*--weights") as e:
+    with pytest.raises(SempartError, match=r"not the weight file of.*--weights") as e:
         load_backbone(name, weights=own)
     assert "delete" not in str(e.value)
 

