@@ -47,7 +47,7 @@ def split_lock(text: str) -> tuple[str, str]:
     return "".join(line for line in lines if line not in own), "".join(own).strip()
 
 
-def install(pip: list, *, once: list) -> None:
+def install(pip: list, stamp: pathlib.Path, *, once: list) -> None:
     """The lock, the optional package if it compiles, and this package itself; ``once`` goes to the lock only."""
     rest, optional = split_lock((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as tmp:
@@ -59,7 +59,10 @@ def install(pip: list, *, once: list) -> None:
         try:
             call(*pip, "--no-deps", optional)
         except subprocess.CalledProcessError:
-            say(f"the dense CRF is left out: {OPTIONAL} did not install (it needs a C++ compiler)")
+            say(
+                f"the dense CRF is left out: {OPTIONAL} did not install (it needs a C++ compiler); "
+                f"once there is one, delete {stamp.relative_to(ROOT)} and run again"
+            )
 
 
 def write_stamp(stamp: pathlib.Path, text: str) -> None:
@@ -91,7 +94,7 @@ def main(folder: str) -> int:
                 call(sys.executable, "-m", "venv", venv)
         # installed packages are compiled on first import otherwise, in each kernel anew if run side by side
         pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-        install(pip, once=["--compile-bytecode"] if uv else [])
+        install(pip, stamp, once=["--compile-bytecode"] if uv else [])
     except subprocess.CalledProcessError as e:
         say(
             f"failed ({' '.join(map(str, e.cmd[:4]))} ...); the message above says why. Nothing was stamped, run again"
