@@ -74,8 +74,9 @@ unit: env ## unit and parity tests (ARGS="-k name" chooses)
 	  | tee _build/pytest.log
 
 nbcheck: env
-	@echo "== notebook pairs and freshness"
+	@echo "== notebook pairs and freshness, README"
 	@$(PY) book/tools/nb.py check
+	@$(PY) book/tools/readme.py --check
 
 nbval: env ## run the light notebooks and compare each output with the committed one
 	@echo "== nbval"
