@@ -248,7 +248,7 @@ def segment(
                 "photo": relative(photo, out),
                 "width": mask.shape[1],
                 "height": mask.shape[0],
-                "foreground": round(float(mask.mean()), 6),
+                "foreground_share": round(float(mask.mean()), 6),
                 "boxes": boxes.astype(int).tolist(),
                 **(about or {}),
                 **({"refine": "none (fell back)"} if fell_back else {}),

@@ -202,7 +202,7 @@ def test_boxes_say_what_they_were_made_with(tmp_path):
     entry = json.loads((out / "boxes.json").read_text())["a"]
     want = {"feature": "tokens@0", "tau": 0.5, "foreground": "least-corners", "variant": None}
     want |= {"sha256": colour_backbone.ColourBackbone.sha256, "refine": "bilateral", "size": 112}
-    assert {k: entry[k] for k in want} == want
+    assert {k: entry[k] for k in want} == want and 0.1 < entry["foreground_share"] < 0.5
     args = ["--method", "deep-spectral", "--foreground", "none", "--feature", "keys@0", "--tau", ".3"]
     run("segment", photo, "-o", out, *NET, *args)
     entry = json.loads((out / "boxes.json").read_text())["a"]
