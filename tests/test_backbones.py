@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from sempart_core import SempartError, backbones, checkpoints
+from sempart_core.backbone_cards import CARDS
 from sempart_core.backbones import BACKBONES, Backbone, build, load_backbone
 from sempart_core.paths import cache_dir
 
@@ -93,7 +94,7 @@ def original(name, state):
 
 
 @pytest.mark.parametrize("scheme", ["timm", "original"])
-@pytest.mark.parametrize("name", list(BACKBONES))
+@pytest.mark.parametrize("name", [c.name for c in CARDS])
 def test_files_of_both_schemes_load_strictly(name, scheme, tmp_path):
     model = random_model(name)
     state = model.state_dict()
@@ -242,7 +243,7 @@ def test_whatever_stops_a_download_is_one_sentence(error, tmp_path, monkeypatch)
 def test_cards_say_what_they_must():
     import timm
 
-    for card in BACKBONES.cards():
+    for card in CARDS:
         assert card.source and card.licence != "-" and card.labels and card.cost and card.extra["training"]
         assert bool(card.extra["dino_file"]) == card.name.startswith("dino_")
         cfg = timm.get_pretrained_cfg(card.extra["timm"])
