@@ -60,7 +60,11 @@ def test_only_new_images_pass_the_network_and_order_is_kept(net, tmp_path):
     extract_cached(net, x[1:3], directory=tmp_path)
     mixed = extract_cached(net, x.flip(0), directory=tmp_path)
     assert net.seen == 4
-    same(mixed, extract_cached(net, x.flip(0), directory=tmp_path / "other"))
+    whole = extract_cached(net, x.flip(0), directory=tmp_path / "other")
+    # another batch, another order of summation: half precision may round to the neighbour
+    torch.testing.assert_close(mixed.x, whole.x, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(mixed.attention, whole.attention, atol=2e-3, rtol=2e-3)
+    assert torch.equal(mixed.images, whole.images)
 
 
 @pytest.mark.parametrize("policy", ["resize", "pad", "crop"])
