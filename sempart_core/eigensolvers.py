@@ -20,6 +20,8 @@ from torch import Tensor
 from . import lanczos, symmetric
 from .errors import SempartError
 
+#: Fewer threads than this are not worth their quarrel over Python's lock and the one way to memory.
+THREADS_FROM = 4
 #: Bytes of matrices that a worker thread takes through Lanczos in lockstep: small graphs share Python's
 #: overhead, large ones stay in the cache one by one.
 LOCKSTEP = 8 << 20
@@ -99,7 +101,8 @@ def solve_cpu(W: Tensor, problem: Problem) -> Solution:
         np.empty((batch, n)),
     )
     dense: list[int] = []
-    workers = min(batch, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    workers = min(batch, threads) if threads >= THREADS_FROM else 1
     size = min(max(1, LOCKSTEP // A[0].nbytes), -(-batch // workers))
     chunks = [list(range(i, min(i + size, batch))) for i in range(0, batch, size)]
 
