@@ -247,7 +247,10 @@ for layer, tau in chosen.items():
         seed=cfg.seed,
     )
     rows += run.records(
-        "features-report", f"{layer}, tau {tau}", only=["iou", "acc", "max_f"], kind="label-tuned"
+        "features-report",
+        f"{layer.replace('@', ' ')}, tau {tau}",
+        only=["iou", "acc", "max_f"],
+        kind="label-tuned",
     )
 save(rows)
 
