@@ -248,7 +248,7 @@ for layer, tau in chosen.items():
     )
     rows += run.records(
         "features-report",
-        f"{layer.replace('@', ' ')}, tau {tau}",
+        f"{plain(layer)}, tau {tau}",
         only=["iou", "acc", "max_f"],
         kind="label-tuned",
     )
