@@ -100,7 +100,7 @@ for name, mask in (("twice too large", too_large), ("less than half", too_small)
 # A {term}`preset` holds all the choices of one implementation. Those with the same *family* differ by so little on binary ground
 # truth that their numbers may stand in one column; numbers of different families may not.
 #
-# | preset | family | foreground of the ground truth | thresholds | $\beta^2$ | order | other |
+# | preset | family | foreground of the ground truth | thresholds | β² | order | other |
 # |---|---|---|---|---|---|---|
 # | `tokencut` | tokencut | above 0 | 255, $>$ | .3 | mean, max | |
 # | `dss` | tokencut | above half | 255, $>$ | .3 | mean, max | |

@@ -150,7 +150,7 @@ def _degree(A: np.ndarray, symv: Callable, graph: int, check: bool) -> np.ndarra
     for i in range(0, n, rows):  # a second look at rows that are in the cache costs nothing
         np.matmul(A[i : i + rows], ones, out=d[i : i + rows])
         if check:
-            low = min(low, A[i : i + rows].min())
+            low = min(low, A[i : i + rows, i:].min())  # the other triangle is compared below
     if not np.isfinite(d).all():
         raise _refuse("NaN", graph)
     if check:

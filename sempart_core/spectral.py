@@ -84,7 +84,7 @@ def fiedler(
         ``auto``: dense for tiny graphs, Lanczos otherwise. A graph on which Lanczos does not converge
         goes to the dense solver (``Eigen.dense`` names it); no unconverged vector is returned.
     tol : float, optional
-        Bound on the angle to the exact eigenvector, estimated as residual / gap; default 1e-9, or 1e-6
+        Bound on the angle to the exact eigenvector, estimated as residual / gap; default 1e-8, or 1e-6
         for float32. A residual at the noise of one product counts as converged; in float32 only where
         the angle stays below 1e-3, else the graph is solved again in float64 (on the CPU, graphs of up
         to 2048 nodes are multiplied in float64 from the start).
@@ -150,7 +150,7 @@ def fiedler(
             f"k={k}: a graph of {n} nodes has {n - 1} non-trivial eigenvectors; ask for 1 to N-1"
         )
     if tol is None:
-        tol = 1e-9 if source.dtype == torch.float64 else 1e-6
+        tol = 1e-8 if source.dtype == torch.float64 else 1e-6
     if solver == "auto" and (n <= DENSE_BELOW or not normalised):
         solver = "dense"
     if implicit is not None and (solver == "dense" or not normalised):
