@@ -1,0 +1,179 @@
+"""The training objective of SEMPART (equation 7) and its variants, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from torch import Tensor
+
+from .affinity import checked_tau, threshold_affinity
+from .errors import SempartError
+from .losses import (
+    BORDERS,
+    OFFSETS,
+    POOLS,
+    REDUCTIONS,
+    colour_weights,
+    graph_tv,
+    ncut_loss,
+    one_of,
+    super_resolution_loss,
+    token_weights,
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The training objective of SEMPART (equation 7) as data; calling it gives the terms.
+
+    Parameters
+    ----------
+    tau, eps : float
+        Threshold of the NCut graph and weight of its missing edges.
+    self_loops : bool
+        Keep ``W_ii``.
+    clamp : float
+        See :func:`ncut_loss`.
+    cosine_floor : float, optional
+        The NCut graph raises cosines to this before it compares them, so that a ``tau`` below it connects
+        every pair (public re-implementation; its GTV does not).
+    tau_gtv, eps_gtv : float
+        Threshold and missing weight of the graph of GTV-coarse.
+    neighbours, reduction, half, border
+        Of both GTV terms, see :func:`graph_tv`.
+    sigma, std
+        Of GTV-fine, see :func:`colour_weights`.
+    pool, reduction_sr
+        Of :func:`super_resolution_loss`.
+    w_ncut, w_gtv_coarse, w_gtv_fine, w_sr : float
+        Weights of the terms; a term of weight 0 is not computed.
+    source : str
+        Where the values were read.
+    """
+
+    tau: float = 0.2
+    eps: float = 1e-6
+    self_loops: bool = False
+    clamp: float = 0.0
+    cosine_floor: float | None = None
+    tau_gtv: float = 0.0
+    eps_gtv: float = 1e-6
+    neighbours: int = 4
+    reduction: str = "sum"
+    half: bool = True
+    border: str = "open"
+    sigma: float = 1.0
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pool: str = "average"
+    reduction_sr: str = "sum"
+    w_ncut: float = 1.0
+    w_gtv_coarse: float = 6e-4
+    w_gtv_fine: float = 2e-4
+    w_sr: float = 20.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        one_of(self.neighbours, "neighbours", OFFSETS)
+        checked_tau(self.tau)
+        checked_tau(self.tau_gtv)
+        for name, known in (
+            ("reduction", REDUCTIONS),
+            ("reduction_sr", REDUCTIONS),
+            ("border", BORDERS),
+            ("pool", POOLS),
+        ):
+            one_of(getattr(self, name), name, known)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.startswith("w_") and not 0 <= value < float("inf"):
+                raise SempartError(f"{f.name}={value}: the weight of a term is a number not below 0")
+
+    @staticmethod
+    def preset(name: str, **changes) -> Objective:
+        """A preset of :data:`OBJECTIVES` with some values changed; SempartError for unknown names."""
+        one_of(name, "objective", OBJECTIVES)
+        known = [f.name for f in fields(Objective)]
+        if unknown := set(changes) - set(known):
+            raise SempartError(f"the objective has no {sorted(unknown)[0]!r}; it has: {', '.join(known)}")
+        return replace(OBJECTIVES[name], **changes)
+
+    def affinity(self, x: Tensor) -> Tensor:
+        """``B x N x N`` graph of the NCut term from ``B x N x D`` features; self-loops stay in it."""
+        W = threshold_affinity(x, self.tau, self.eps)
+        return W.fill_(1) if self.cosine_floor is not None and self.tau < self.cosine_floor else W
+
+    def __call__(
+        self, coarse: Tensor, fine: Tensor | None, x: Tensor, images: Tensor | None, W: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Terms of one batch.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            ``B x h x w`` in [0, 1]. Without a coarse branch pass the pooled fine mask, with ``w_sr=0``.
+        fine : Tensor or None
+            ``B x H x W`` in [0, 1]; None trains the coarse branch alone.
+        x : Tensor
+            ``B x N x D`` features behind the graph, ``N = h * w``.
+        images : Tensor or None
+            ``B x 3 x H x W`` RGB in [0, 1] at the size of ``fine``; None together with ``fine``.
+        W : Tensor, optional
+            :meth:`affinity` of ``x`` if the caller has it already.
+
+        Returns
+        -------
+        dict
+            Scalars, means over the batch: the unweighted terms ``"ncut"``, ``"gtv_coarse"``, ``"gtv_fine"``,
+            ``"sr"`` as far as they are computed, and ``"total"``, their weighted sum.
+
+        Raises
+        ------
+        SempartError
+            As the terms, or ``fine`` without ``images``.
+        """
+        if coarse.ndim != 3:
+            raise SempartError(f"coarse has shape {tuple(coarse.shape)}: give B x h x w")
+        if fine is not None and images is None and self.w_gtv_fine:
+            raise SempartError("GTV-fine needs images: the pixels behind the fine mask")
+        gtv = {"reduction": self.reduction, "half": self.half, "border": self.border}
+        terms = {}
+        if self.w_ncut:
+            W = self.affinity(x) if W is None else W
+            terms["ncut"] = ncut_loss(coarse.flatten(1), W, self.self_loops, self.clamp)
+        if self.w_gtv_coarse:
+            A = token_weights(x, tuple(coarse.shape[1:]), self.neighbours, self.tau_gtv, self.eps_gtv)
+            terms["gtv_coarse"] = graph_tv(coarse, A, **gtv)
+        if fine is not None and self.w_gtv_fine:
+            A = colour_weights(images, self.neighbours, self.sigma, self.std)
+            terms["gtv_fine"] = graph_tv(fine, A, **gtv)
+        if fine is not None and self.w_sr:
+            terms["sr"] = super_resolution_loss(fine, coarse, self.pool, self.reduction_sr)
+        if not terms:
+            raise SempartError("every term of the objective has weight 0 or lacks its mask: nothing to train")
+        out = {k: v.mean() for k, v in terms.items()}
+        out["total"] = sum(getattr(self, f"w_{k}") * v for k, v in out.items())
+        return out
+
+
+#: Objectives by name. Protocols 1.4 lists every difference of the public re-implementation.
+OBJECTIVES = {
+    "paper": Objective(source="SEMPART sections 3.2-3.4 and 4.1"),
+    "sempart_star": Objective(
+        tau=0.4,
+        self_loops=True,
+        clamp=1e-6,
+        cosine_floor=1e-9,
+        tau_gtv=0.4,
+        neighbours=8,
+        reduction="mean",
+        half=False,
+        border="reflect",
+        std=(0.229, 0.224, 0.225),
+        pool="bilinear",
+        reduction_sr="mean",
+        w_gtv_coarse=1.0,
+        w_gtv_fine=1.0,
+        w_sr=1.0,
+        source="segmentation-tricks, protocols 1.4",
+    ),
+}
