@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sempart_core import SempartError, affinity
 from sempart_core.losses import (
@@ -135,6 +136,38 @@ def test_half_precision_and_autocast_do_not_reach_the_sums():
     out = ncut_loss(S.bfloat16(), W)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, ncut_loss(S.bfloat16().float(), W))
+
+
+class Large(TorchDispatchMode):
+    """Counts the distinct storages of at least ``size`` numbers that come into being."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.kept = size, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(t, torch.Tensor) and t.untyped_storage().nbytes() >= self.size * t.element_size():
+                self.kept[t.untyped_storage().data_ptr()] = (
+                    t  # kept alive, or its address would be used again
+                )
+        return out
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_affinity_is_all_that_is_as_large_as_an_affinity(name):
+    """Forward and backward of all terms make one B x N x N array, also without self-loops."""
+    h, w = 20, 21
+    n = h * w
+    coarse, fine = (rand(2, *s).float().requires_grad_() for s in ((h, w), (2 * h, 2 * w)))
+    x, images = (
+        torch.randn(2, n, 8, generator=torch.Generator().manual_seed(0)),
+        rand(2, 3, 2 * h, 2 * w).float(),
+    )
+    with Large(2 * n * n) as large:
+        OBJECTIVES[name](coarse, fine, x, images)["total"].backward()
+    assert len(large.kept) == 1
 
 
 def test_a_shared_graph_serves_a_batch():

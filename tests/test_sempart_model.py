@@ -59,7 +59,7 @@ def count(preset, **changes):
 
 def test_parameter_counts():
     assert count("sempart_star") == 748_165 and count("sempart_star", patch=16) == 899_461
-    # Paper: linear 384 -> 64, [CLS], one layer (two norms, attention without qkv bias, perceptron), norm, branches.
+    # Paper: linear 384 -> 64, [CLS], one layer (two norms, attention, perceptron), norm, branches.
     encoder = 384 * 64 + 64 + 384 + (2 * 128 + 64 * 192 + 64 * 64 + 64 + 64 * 256 + 256 + 256 * 64 + 64) + 128
     convolutions = sum(9 * i * o + 3 * o for i, o in ((67, 192), (195, 128), (131, 128), (128, 128)))
     assert count("paper") == encoder + 65 + convolutions + 132
@@ -106,7 +106,7 @@ def test_the_coarse_branch_runs_alone_and_ignores_the_photograph():
 
 
 def test_the_photograph_enters_every_step():
-    """Each block but the last, and the head, have three channels more than they get from below: the photograph's."""
+    """Each block but the last, and the head, have three channels more than they get from below."""
     model = small()
     x, image = inputs(1, 1)
     base = model.logits(x, image).fine

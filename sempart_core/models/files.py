@@ -16,14 +16,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import SempartError
-from .sempart import Sempart, SempartConfig
+from .configs import SempartConfig
+from .sempart import Sempart
 
-#: The one key of the metadata (safetensors writes several in random order, which would change the file's hash),
-#: and the version of the JSON behind it.
+#: The one key of the metadata (safetensors writes several in random order, which would change the file's
+#: hash), and the version of the JSON behind it.
 FORMAT, VERSION = "sempart_head", 1
 
-#: Name in the public re-implementation -> name here, tried in this order. A refiner block is a Sequential there
-#: with its convolution at 0 and its norm at 1; the last one holds two blocks (0, 1 and 3, 4).
+#: Name in the public re-implementation -> name here. A refiner block is a Sequential there, with its
+#: convolution at 0 and its norm at 1; the last one holds two blocks (0, 1 and 3, 4).
 RENAMES = (
     (r"conv_input\.", "project."),
     (r"conv_coarse\.", "coarse."),
@@ -39,9 +40,9 @@ RENAMES = (
 
 
 def from_public(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dictionary of segmentation-tricks' segmenter under the names of :class:`Sempart`.
+    """A state dictionary of segmentation-tricks' segmenter under our names.
 
-    1 x 1 convolutions before the refiner become linear layers. Raises SempartError at a name it does not know.
+    1 x 1 convolutions before the refiner become linear layers. SempartError at a name it does not know.
     """
     out = {}
     for name, value in state.items():

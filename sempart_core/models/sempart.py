@@ -3,9 +3,9 @@
 ``B x N x D`` features and the photograph go in; a coarse mask on the patch grid and a fine mask at the
 size of the photograph come out. Appendices B and C of the paper (figure 6, equations 9 to 18).
 
-The paper's patches are 8 pixels wide, so three doublings lead from the grid back to the photograph. Here the
-number of doublings follows from the patch (smallest power of two that covers it) and the last step goes to the
-photograph's own size: a 16 x 16 grid of 14 pixel patches becomes 32, 64, 128 and then 224 pixels wide.
+The paper's patches are 8 pixels wide, so three doublings lead from the grid back to the photograph. Here
+the number of doublings follows from the patch (smallest power of two that covers it) and the last step goes
+to the photograph's own size: a 16 x 16 grid of 14 pixel patches becomes 32, 64, 128, then 224 pixels wide.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -22,97 +21,7 @@ from torch.nn import functional as F
 
 from ..backbones import MEAN, STD
 from ..errors import SempartError
-
-
-@dataclass(frozen=True)
-class SempartConfig:
-    """Shape of a :class:`Sempart` network.
-
-    Parameters
-    ----------
-    dim : int
-        Length of a backbone feature.
-    patch : int
-        Side of a patch in pixels; with ``steps`` not given it decides how often the refiner doubles.
-    width : int
-        Length of a token in the encoder.
-    depth, heads, dim_head, mlp : int
-        Encoder layers, attention heads, their length, and hidden units of the perceptron. The paper prints
-        only depth 1 and 2 heads.
-    cls : bool
-        A learned token among the patches (figure 6), dropped before both branches.
-    final_norm : bool
-        A LayerNorm after the last layer, as in a ViT.
-    blocks : tuple of int
-        Output channels of the refiner's blocks; the last number holds for all further ones.
-    steps : int, optional
-        Upsampling steps; the smallest number of doublings that reaches ``patch`` if not given: 3 for 8, 4
-        for 14 and 16. One more block without upsampling follows the last.
-    normalise : bool
-        The photograph enters with the backbone's mean and deviation removed. The papers do not say.
-    source : str
-        Where the values were read.
-    """
-
-    dim: int = 384
-    patch: int = 8
-    width: int = 64
-    depth: int = 1
-    heads: int = 2
-    dim_head: int = 32
-    mlp: int = 256
-    cls: bool = True
-    final_norm: bool = True
-    blocks: tuple[int, ...] = (192, 128)
-    steps: int | None = None
-    normalise: bool = True
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        whole = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "int"}
-        whole |= {f"blocks[{i}]": b for i, b in enumerate(self.blocks)}
-        if self.steps is not None:
-            whole["steps"] = self.steps
-        for name, value in whole.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SempartError(f"{name}={value!r}: give a whole number of at least 1")
-        if not self.blocks:
-            raise SempartError("blocks is empty: the refiner needs the channels of one block at least")
-
-    @property
-    def doublings(self) -> int:
-        """Upsampling steps of the refiner."""
-        return self.steps or max(1, math.ceil(math.log2(self.patch)))
-
-    @staticmethod
-    def preset(name: str, **changes) -> SempartConfig:
-        """A preset of :data:`CONFIGS` with some values changed; SempartError for unknown names."""
-        if name not in CONFIGS:
-            raise SempartError(f"unknown configuration {name!r}; choose one of: {', '.join(CONFIGS)}")
-        return CONFIGS[name].change(**changes)
-
-    def change(self, **changes) -> SempartConfig:
-        """The same with some values changed; SempartError names a value that does not exist."""
-        known = [f.name for f in fields(self)]
-        if unknown := set(changes) - set(known):
-            raise SempartError(f"the network has no {sorted(unknown)[0]!r}; it has: {', '.join(known)}")
-        return replace(self, **changes)
-
-
-#: Networks by name. ``paper`` leaves 320 pixels a 40 x 40 grid of ViT-S/8; what it does not print follows the
-#: ViT it cites: heads of ``width / heads``, a perceptron four times as wide, a norm at the end.
-CONFIGS = {
-    "paper": SempartConfig(source="SEMPART section 3.2, appendices B and C"),
-    "sempart_star": SempartConfig(
-        depth=2,
-        dim_head=64,
-        mlp=64,
-        cls=False,
-        final_norm=False,
-        source="segmentation-tricks segmenter_model.py, protocols 1.4",
-    ),
-}
+from .configs import CONFIGS, SempartConfig
 
 
 class Masks(NamedTuple):
@@ -126,7 +35,7 @@ class Masks(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Self-attention behind a LayerNorm; ``B x N x width`` to the same. Queries, keys and values have no bias."""
+    """Self-attention behind a LayerNorm, ``B x N x width`` to the same; q, k and v have no bias."""
 
     def __init__(self, width: int, heads: int, dim_head: int) -> None:
         super().__init__()
@@ -201,7 +110,7 @@ class Sempart(nn.Module):
 
     Parameters
     ----------
-    config : SempartConfig
+    config : ~sempart_core.models.configs.SempartConfig
         Its shape; ``SempartConfig.preset("paper")`` if not given.
     about : dict, optional
         What a saved head must say of itself (backbone, layer, data, ...): texts, stored with the weights.
@@ -223,10 +132,10 @@ class Sempart(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """Encoder input ``B x (N or 1 + N) x width``: the paper's figure puts [CLS] before the linear layer."""
+        """Encoder input ``B x (N or 1 + N) x width``; figure 6 puts [CLS] before the linear layer."""
         if x.ndim != 3 or x.shape[-1] != self.config.dim:
             raise SempartError(
-                f"features of shape {tuple(x.shape)} do not fit this network: give B x N x {self.config.dim}, "
+                f"features of shape {tuple(x.shape)} do not fit this network: give B x N x {self.config.dim} "
                 f"from the backbone and layer it was made for"
             )
         x = x.to(self.project.weight.dtype)

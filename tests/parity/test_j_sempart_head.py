@@ -1,4 +1,4 @@
-"""SEMPART's network as segmentation-tricks builds it: names, shapes, counts and forward passes (vectors j)."""
+"""SEMPART's network as segmentation-tricks builds it: names, shapes, counts, forward passes (vectors j)."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def test_shapes_and_counts_of_the_published_sizes(stored):
 def test_forward_passes(z, stored):
     """The evaluation pass was stored before the training pass, the weights after it.
 
-    So the running statistics of the weights are not those of ``fine_eval`` but fresh ones, and our training pass
-    must arrive at the stored ones.
+    So ``fine_eval`` belongs to fresh running statistics, and our training pass arrives at the stored ones.
     """
     state = {k[2:]: torch.from_numpy(v) for k, v in z.items() if k.startswith("w|")}
     args = stored["args"]["transformer"]
