@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from .errors import SempartError
 from .images import read_image, read_labels
 from .ingredients import Ingredients, fetched
 from .paths import cache_dir, ensure
-from .records import write_text
+from .records import write_bytes, write_text
 from .samples import Dataset, Sample, pick, read_list
 
 #: Said on the credits page and beside every picture of a scene.
@@ -110,22 +109,10 @@ def _store(folder: pathlib.Path, s: scenes.Scene) -> Sample:
     for suffix, picture in (("", s.image), ("-alpha", s.alpha), ("-instances", s.instances)):
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
-        _write_bytes(folder / f"{s.name}{suffix}.png", buffer.getvalue())
+        write_bytes(folder / f"{s.name}{suffix}.png", buffer.getvalue())
     said = {"boxes": s.boxes.tolist(), "classes": list(s.classes), "meta": s.meta, "licence": LICENCE}
     write_text(folder / f"{s.name}.json", json.dumps(said, sort_keys=True) + "\n")
     return _sample(s.name, s.image, s.alpha, s.instances, s.boxes, s.classes, s.meta)
-
-
-def _write_bytes(path: pathlib.Path, data: bytes) -> None:
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
-    except BaseException:
-        pathlib.Path(tmp).unlink(missing_ok=True)
-        raise
 
 
 def _sample(name, image, alpha, instances, boxes, classes, meta) -> Sample:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from .extraction import extract
 from .images import read_image, resize, to_tensor
 from .methods import Method
 from .photo_files import KINDS, find_photos, output_names, relative
-from .records import write_text
+from .records import write_bytes, write_text
 
 #: Longest side, in pixels, at which a mask is refined; the soft result is then interpolated. Refinement
 #: costs grow with the area, and its windows in pixels are meant for photographs of this order.
@@ -151,15 +151,9 @@ def overlay(image: np.ndarray, mask: np.ndarray, boxes: np.ndarray) -> np.ndarra
 
 def save_png(array: np.ndarray, path: pathlib.Path) -> None:
     """Write a PNG as a whole or not at all."""
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            Image.fromarray(array).save(f, format="PNG")
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
-    except BaseException:
-        pathlib.Path(tmp).unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 def segment(

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import SempartError
+from ..records import write_bytes
 from .configs import SempartConfig
 from .sempart import Sempart
 
@@ -72,19 +72,10 @@ def save_head(model: Sempart, path: str | os.PathLike) -> pathlib.Path:
     said = {"version": VERSION, "config": dataclasses.asdict(model.config), "about": model.about}
     metadata = {FORMAT: json.dumps(said)}
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    data, tmp = save(state, metadata), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
+        write_bytes(path, save(state, metadata))
     except OSError as e:
         raise SempartError(f"{path}: the head cannot be written ({e.strerror}); choose another place") from e
-    finally:
-        if tmp is not None:
-            pathlib.Path(tmp).unlink(missing_ok=True)
     return path
 
 
