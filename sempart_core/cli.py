@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, cli_photos, cli_show
+from . import __version__, cli_photos, cli_show, cli_train
 from .cli_common import Kind, registry, say
 from .errors import SempartError
 
@@ -109,6 +109,7 @@ def fetch(
 app.command("list")(cli_show.list_)
 app.command()(cli_photos.segment)
 app.command()(cli_photos.evaluate)
+app.command()(cli_train.train)
 
 
 # --- reproduce and status ------------------------------------------------------------------------------

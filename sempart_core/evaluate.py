@@ -179,7 +179,7 @@ def evaluate(
         )
     means, ci95, per_image = _summary(meter, boxes, seed)
     hashed = list_hash(names) if skipped else getattr(dataset, "list_hash", None) or list_hash(names)
-    own = {k: _plain(v) for k, v in vars(method).items() if k not in ("backbone", "tau")}
+    own = {k: _plain(v) for k, v in vars(method).items() if k not in ("backbone", "tau") and k[0] != "_"}
     return Evaluation(
         names=tuple(names),
         per_image=per_image,

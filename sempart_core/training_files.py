@@ -1,0 +1,100 @@
+"""What a training leaves on disk: a head an epoch, one state to continue from, one table of numbers.
+
+``epoch-003.safetensors`` is a head like any other. ``state.pt`` names the last epoch and holds the rest:
+optimiser, random state, log. It is replaced in one step after the head is written, so a run that is killed
+at any moment continues after an epoch that is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import SempartError
+from .records import write_bytes, write_text
+
+STATE, LOG, HEAD = "state.pt", "log.csv", "head.safetensors"
+#: Raised when the meaning of a state changes.
+VERSION = 1
+
+
+def head_of(out: pathlib.Path, epoch: int) -> pathlib.Path:
+    """The head after an epoch, counted from 1."""
+    return out / f"epoch-{epoch:03d}.safetensors"
+
+
+def save_epoch(
+    out: pathlib.Path, model: nn.Module, optimiser: torch.optim.Optimizer, log: list[dict], settings: dict
+) -> None:
+    """Head, state and log after the epoch of the last row; SempartError where they cannot be written."""
+    epoch = log[-1]["epoch"]
+    model.save(head_of(out, epoch))
+    state = {
+        "version": VERSION,
+        "epoch": epoch,
+        "optimiser": optimiser.state_dict(),
+        "random": torch.get_rng_state(),
+        "log": log,
+        "settings": json.dumps(settings),
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_bytes(out / STATE, buffer.getvalue())
+    except OSError as e:
+        raise SempartError(f"{out}: the state cannot be written ({e.strerror}); make room there") from e
+    write_log(out, log)
+
+
+def write_log(out: pathlib.Path, log: list[dict]) -> None:
+    """All rows as CSV, one an epoch."""
+    columns = list(dict.fromkeys(k for row in log for k in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(log)
+    try:
+        write_text(out / LOG, text.getvalue())
+    except OSError as e:
+        raise SempartError(f"{out}: the log cannot be written ({e.strerror}); make room there") from e
+
+
+def load_state(out: pathlib.Path, settings: dict, may_differ: Iterable[str] = ()) -> dict[str, Any]:
+    """The state of ``out``; refused where it was trained with other settings.
+
+    Raises
+    ------
+    SempartError
+        Damaged, of another version, or other settings (the sentence names the first).
+    """
+    path = out / STATE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        said, version = json.loads(state["settings"]), state["version"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as e:
+        raise _damaged(path) from e
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as e:
+        raise _damaged(path) from e
+    if version != VERSION:
+        raise SempartError(f"{path}: of another version of sempart; train into another folder")
+    ours = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    for key in sorted(ours.keys() | said.keys()):
+        if key not in may_differ and ours.get(key) != said.get(key):
+            raise SempartError(
+                f"{out} was trained with {key}={said.get(key)!r}, not {ours.get(key)!r}: resume with the "
+                f"same settings and photographs, or train into another folder"
+            )
+    return state
+
+
+def _damaged(path: pathlib.Path) -> SempartError:
+    return SempartError(f"{path}: the state cannot be read; remove this folder and train anew")
