@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: A mask whose values span less than this is constant: no threshold that survives an epoch splits it.
 CONSTANT = 0.05
-#: Share of constant held-out masks above which a training has collapsed.
+#: Share of constant held-out masks from which on an epoch counts as collapsed.
 COLLAPSED = 0.9
 #: Optimisers by the preset they belong to: class, betas, weight decay.
 OPTIMISERS = {
@@ -146,8 +146,8 @@ def train(
     Raises
     ------
     TrainingError
-        A loss that is not finite, or a collapse to constant masks; the state on disk is that of the epoch
-        before.
+        A loss that is not finite, or a collapse to constant masks, for two epochs or in the last one; the
+        state on disk is that of the epoch before.
     SempartError
         Bad arguments, a folder that holds a training while ``resume`` is False, other settings than those
         of the training to resume, or as :func:`~sempart_core.training_data.load_training_set`.
@@ -186,7 +186,7 @@ def train(
     aside = max(1, round(held_out * len(data)))
     held, used = order[:aside].sort().values, order[aside:].sort().values
     log: list[dict] = []
-    with torch.random.fork_rng(devices=[] if place.type == "cpu" else None):
+    with torch.random.fork_rng(devices=[place.index or 0] if place.type == "cuda" else []):
         torch.manual_seed(seed)
         model = Sempart(config, _about(settings, data)).to(place)
         kind, betas, decay = OPTIMISERS[optimiser]
@@ -212,18 +212,20 @@ def train(
                 f"held_out_{k}": v for k, v in _held_out(model, objective, data, held, batch, epoch).items()
             }
             row["seconds"] = round(time.perf_counter() - start, 3)
-            if row["held_out_constant"] >= COLLAPSED:
-                write_log(out, [*log, row])
-                raise TrainingError(_collapse(row, lr))
             log.append(row)
+            collapsed = [r["held_out_constant"] >= COLLAPSED for r in log[-2:]]
+            # One grey epoch can be the saddle that training passes on its way; two, or the last, are not.
+            if collapsed[-1] and (collapsed == [True, True] or epoch == epochs):
+                write_log(out, log)
+                raise TrainingError(_collapse(row, lr))
             save_epoch(out, model, stepper, log, settings)
             if on_epoch is not None:
                 on_epoch(dict(row))
-    write_log(out, log)
-    best = min(log, key=lambda row: row["held_out_total"])["epoch"]
-    model = load_head(head_of(out, best), place)
-    model.about |= {"epoch": str(best)}
-    model.save(out / HEAD)
+        write_log(out, log)
+        best = min(log, key=lambda row: row["held_out_total"])["epoch"]
+        model = load_head(head_of(out, best), place)  # in here, because to build a network draws numbers
+        model.about |= {"epoch": str(best)}
+        model.save(out / HEAD)
     return TrainResult(model, tuple(log), best, out)
 
 
@@ -259,9 +261,8 @@ def _losses(
         total = terms["total"]
     if total is None or not math.isfinite(total.item()):
         raise TrainingError(
-            f"epoch {epoch}: the masks or the loss are not finite (NaN or infinite), the weights have blown "
-            f"up; train again with a lower learning rate, or resume the epoch before with other photographs "
-            f"left out"
+            f"epoch {epoch}: the masks or the loss are not finite (NaN or infinite), so the weights have blown "
+            f"up; train again, into another folder, with a lower learning rate"
         )
     meter.add(terms, masks.coarse)
     return total
@@ -283,8 +284,8 @@ def _collapse(row: dict, lr: float) -> str:
     share = f"{100 * row['held_out_constant']:.0f} %"
     return (
         f"epoch {row['epoch']}: training has collapsed, {share} of the held-out masks are constant; any "
-        f"constant mask has Ncut = 1 and no gradient, so further epochs do not leave it: train again with a "
-        f"lower learning rate than {lr:g}, or another threshold tau"
+        f"constant mask has Ncut = 1 and no gradient, so further epochs hardly leave it; train again, into "
+        f"another folder, with a lower learning rate than {lr:g} or another threshold tau"
     )
 
 
