@@ -25,7 +25,7 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photographs.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Photographs a step.")] = 8,
     lr: Annotated[
-        float, typer.Option(help="Learning rate; ten times the default can end in constant masks.")
+        float, typer.Option(help="Learning rate of Adam; too high a one ends in constant masks.")
     ] = 1e-4,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and held-out photographs.")] = 0,
     resume: Annotated[
