@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -26,11 +27,12 @@ from . import backbones
 from .backbones import Backbone
 from .features import Features
 from .paths import cache_dir, ensure
+from .records import versions
 
 #: Bytes kept by default; the entries used longest ago go first.
 SIZE_LIMIT = 4 * 2**30
 #: Raised when the meaning of an entry changes, so that old ones are not read.
-FORMAT = 1
+FORMAT = 2
 
 
 def extract_cached(
@@ -71,12 +73,15 @@ def extract_cached(
     """
     layers = [backbone.default_layer] if layers is None else list(layers)
     options = {"layers": layers, "attention": attention, "policy": policy, "batch": batch, "amp": amp}
-    if size_limit <= 0:
+    if size_limit <= 0 or not backbone.sha256:  # without a hash nothing tells two networks of one name apart
         return backbone.extract(images, **options)
     images = backbones.checked(images)
     pixels = backbones.fit(images.to(backbone.device), backbone.patch, policy)[1]
-    arithmetic = "float32" if backbone.device.type != "cuda" else f"cuda {amp}"
-    common = (FORMAT, backbone.name, backbone.sha256, policy, sorted(layers), attention, arithmetic)
+    arithmetic = "float32"
+    if backbone.device.type == "cuda":
+        arithmetic = f"cuda {amp} {torch.cuda.is_bf16_supported()}"
+    library = {k: v for k, v in versions().items() if k in ("torch", "timm")}
+    common = (FORMAT, backbone.name, backbone.sha256, policy, sorted(layers), attention, arithmetic, library)
     keys = [_key(image, common) for image in images]
     with _open(pathlib.Path(directory or _folder()), size_limit) as store:
         entries = [_unpack(store.get(k)) for k in keys]
@@ -150,7 +155,7 @@ class _Store:
     def __init__(self, directory: pathlib.Path, size_limit: int) -> None:
         self.cache = None
         for _ in range(2):
-            with contextlib.suppress(*_DISK):
+            try:
                 # No waiting for other processes that write: to compute again is the worst that can happen.
                 self.cache = diskcache.Cache(
                     directory,
@@ -162,8 +167,11 @@ class _Store:
                 )
                 self.cache.get("")  # reads the table: a damaged file shows here
                 return
-            self.close()
-            shutil.rmtree(directory, ignore_errors=True)  # begin anew
+            except _DISK as e:
+                self.close()
+                if not _damaged(e):  # locked or full: another process may be using it
+                    return
+                _discard(directory)
 
     def get(self, key: str) -> bytes | None:
         with contextlib.suppress(*_DISK):
@@ -182,6 +190,21 @@ class _Store:
 
 
 _DISK = (OSError, sqlite3.Error, diskcache.Timeout)
+
+
+def _damaged(e: Exception) -> bool:
+    """Whether the database itself is beyond use, rather than busy or out of reach."""
+    words = ("malformed", "not a database", "no such table", "no such column")
+    return isinstance(e, sqlite3.DatabaseError) and any(w in str(e) for w in words)
+
+
+def _discard(directory: pathlib.Path) -> None:
+    """Remove the database and its folders of two hexadecimal digits, and nothing else."""
+    for path in pathlib.Path(directory).glob("*"):
+        if path.name.startswith("cache.db"):
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and re.fullmatch(r"[0-9a-f]{2}", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class _Bytes(diskcache.Disk):

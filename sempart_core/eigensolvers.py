@@ -7,7 +7,8 @@ for the un-normalised Laplacian), with unit eigenvectors and the known trivial o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -81,8 +82,27 @@ def _blas_threads():
     return ThreadpoolController()
 
 
-def _one_blas_thread(wanted: bool) -> contextlib.AbstractContextManager:
-    return _blas_threads().limit(limits=1, user_api="blas") if wanted else contextlib.nullcontext()
+_limited = {"users": 0, "context": None}
+_limit_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _one_blas_thread(wanted: bool) -> Iterator[None]:
+    """The limit holds for the whole process: the first of several users sets it, the last one lifts it."""
+    if not wanted:
+        yield
+        return
+    with _limit_lock:
+        if not _limited["users"]:
+            _limited["context"] = _blas_threads().limit(limits=1, user_api="blas")
+        _limited["users"] += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limited["users"] -= 1
+            if not _limited["users"]:
+                _limited["context"].restore_original_limits()
 
 
 def solve_cpu(W: Tensor, problem: Problem) -> Solution:

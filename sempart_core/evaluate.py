@@ -15,7 +15,7 @@ import torch
 from . import foreground as strategies
 from . import metrics
 from . import refine as refiners
-from .backbones import Backbone, load_backbone
+from .backbones import BACKBONES, Backbone, load_backbone
 from .errors import SempartError, UnreadableError
 from .evaluation import Evaluation
 from .extraction import Progress, extract, extract_dataset
@@ -234,10 +234,11 @@ def _timed(clock: dict[str, float], step: str) -> Iterator[None]:
 
 def _kind(method: Method, backbone: Backbone | None, f: Features) -> str:
     """ "label-tuned" where labels had a say in the layer or threshold that the method used."""
-    if backbone is None or not method.uses_features:
+    name, _, layer = f.name.partition("/")
+    if not method.uses_features or (backbone is None and name not in BACKBONES):
         return "unsupervised"
-    extra = backbone.card.extra
-    layer = f.name.split("/")[-1].removesuffix("-centred")
+    extra = (BACKBONES.card(name) if backbone is None else backbone.card).extra
+    layer = layer.removesuffix("-centred")
     tuned = str(extra.get("defaults_from", "")).startswith("label-tuned") and layer in extra.get("taus", {})
     return "label-tuned" if tuned else "unsupervised"
 
@@ -245,6 +246,11 @@ def _kind(method: Method, backbone: Backbone | None, f: Features) -> str:
 def _choose(f: Features, backbone: Backbone | None, feature: str | None, tau: float | None) -> Features:
     """The asked-for layer of precomputed features, with its threshold."""
     if backbone is not None:
+        if f.name and f.name.split("/")[0] != backbone.name:
+            raise SempartError(
+                f"features of {f.name.split('/')[0]!r} were given with the backbone {backbone.name!r}; give the one "
+                "that made them"
+            )
         f = f.to(backbone.device)
     if feature is not None and f.name.split("/")[-1] != feature:
         f = f.select(feature, backbone.tau(feature) if backbone else None)

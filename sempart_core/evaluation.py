@@ -76,6 +76,7 @@ class Evaluation:
                 "tau": p["tau"],
                 "refine": p["refine"],
                 "resample": p["resample"],
+                **({"refine_params": p["refine_params"]} if p["refine_params"] else {}),
                 **{k: v for k, v in p["params"].items() if v is not None},
             },
             "kind": p["kind"],

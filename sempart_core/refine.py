@@ -124,7 +124,7 @@ def bilateral(
     if keep_close and binarise is None:
         raise SempartError("keep_close compares binary masks: name a rule with binarise=")
     rule = BINARISERS[binarise] if binarise else None
-    sigmas = Sigmas(*sigmas) if isinstance(sigmas, tuple) else sigmas
+    sigmas = Sigmas(*sigmas) if isinstance(sigmas, tuple | list) else sigmas
     out = []
     for before, image in zip(soft.detach().cpu().double().numpy(), eight_bit(images), strict=True):
         after = bilateral_solver(image, before, sigmas, iterations=iterations)

@@ -145,13 +145,15 @@ def fiedler(
     source = implicit if implicit is not None else W
     source = source[None] if single else source
     n = shape[-2]
+    if 0 in shape:
+        raise SempartError(f"an input of shape {tuple(shape)} holds no graph; give at least one")
     if not 1 <= k <= n - 1:
         raise SempartError(
             f"k={k}: a graph of {n} nodes has {n - 1} non-trivial eigenvectors; ask for 1 to N-1"
         )
     if tol is None:
         tol = 1e-8 if source.dtype == torch.float64 else 1e-6
-    if solver == "auto" and (n <= DENSE_BELOW or not normalised):
+    if solver == "auto" and (n <= DENSE_BELOW or k >= eigensolvers.MAX_PRODUCTS or not normalised):
         solver = "dense"
     if implicit is not None and (solver == "dense" or not normalised):
         source, implicit, check = source @ source.mT, None, False

@@ -25,7 +25,8 @@ class Symmetric:
 
     def __init__(self, A: np.ndarray) -> None:
         real = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
-        n, one, zero, unit = ctypes.c_int(A.shape[0]), real(1), real(0), ctypes.c_int(1)
+        # 64 bits hold a BLAS integer of either width, as both are little-endian.
+        n, one, zero, unit = ctypes.c_int64(A.shape[0]), real(1), real(0), ctypes.c_int64(1)
         self.call, self.dtype, self.A = _blas("ssymv" if A.dtype == np.float32 else "dsymv"), A.dtype, A
         ref = ctypes.byref
         # BLAS counts columns first: its lower triangle is our upper one.

@@ -170,3 +170,30 @@ def test_off_clear_and_bad_input(net, tmp_path):
         extract_cached(net, x * 255, directory=tmp_path)
     with pytest.raises(SempartError, match="policy"):
         extract_cached(net, x, policy="stretch", directory=tmp_path)
+
+
+def test_a_network_without_a_hash_is_not_cached(net, tmp_path):
+    net.sha256 = ""
+    for _ in range(2):
+        extract_cached(net, pictures(1), directory=tmp_path)
+    assert net.seen == 2 and not list(tmp_path.iterdir())
+
+
+def test_a_busy_cache_is_left_alone_and_a_broken_one_loses_only_its_own(net, tmp_path, monkeypatch):
+    x = pictures(1)
+    extract_cached(net, x, directory=tmp_path)
+    (tmp_path / "precious.txt").write_text("mine")
+    with monkeypatch.context() as m:
+
+        def locked(*args, **kw):
+            raise sqlite3.OperationalError("database is locked")
+
+        m.setattr(cache.diskcache.Cache, "get", locked)
+        extract_cached(net, x, directory=tmp_path)
+    assert net.seen == 2
+    extract_cached(net, x, directory=tmp_path)
+    assert net.seen == 2, "the entry outlived the lock"
+    for f in tmp_path.glob("cache.db*"):
+        f.write_bytes(b"no database at all" * 100)
+    extract_cached(net, x, directory=tmp_path)
+    assert net.seen == 3 and (tmp_path / "precious.txt").read_text() == "mine"

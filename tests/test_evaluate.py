@@ -209,3 +209,19 @@ def test_labels_that_touched_the_defaults_are_told():
     assert evaluate(samples(), "tokencut", ColourBackbone(), **kw).records("t", "r")[0].kind == "unsupervised"
     # the attention of CLS was not chosen by anybody
     assert evaluate(samples(), "dino-seg", net, **kw).records("t", "r")[0].kind == "unsupervised"
+
+
+def test_features_and_backbone_must_belong_together():
+    data, net = samples(), ColourBackbone()
+    feats = extract_dataset(data, net, 112, cache=False)
+    net.name = "another"
+    with pytest.raises(SempartError, match="that made them"):
+        evaluate(data, "tokencut", net, features=feats, size=112)
+
+
+def test_records_carry_the_parameters_of_the_refinement():
+    run = evaluate(
+        samples(2), "tokencut", ColourBackbone(), size=112, cache=False,
+        refine="bilateral", refine_params={"sigmas": [2, 2, 2]},
+    )  # fmt: skip
+    assert run.records("t", "r")[0].params["refine_params"] == {"sigmas": [2, 2, 2]}

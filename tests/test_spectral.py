@@ -401,3 +401,26 @@ def test_float32_does_not_blur_a_small_gap(monkeypatch, double_below):
         ),
     ):
         assert sine(e.vectors.reshape(-1), vectors[0]) < 1e-2
+
+
+def test_no_graph_and_very_many_pairs():
+    with pytest.raises(SempartError, match="holds no graph"):
+        fiedler(torch.ones(0, 5, 5))
+    W = torch.from_numpy(np.asarray(binary(seed=0)))
+    e = fiedler(W, k=len(W) - 1)
+    assert e.values.shape == (len(W) - 1,)
+
+
+def test_blas_threads_are_given_back_after_overlapping_calls():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+
+    fiedler(binary(seed=0))
+    before = threads()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda s: [fiedler(binary(seed=s)) for _ in range(3 + s)], range(4)))
+    assert threads() == before
