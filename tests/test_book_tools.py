@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -25,9 +26,11 @@ pytest.importorskip("jupytext")
 sys.path[:0] = [str(ROOT / "book" / "tools"), str(ROOT / "book" / "_ext")]
 
 import check_site  # noqa: E402
+import companion  # noqa: E402
 import companion_rows  # noqa: E402
 import inputs  # noqa: E402
 import nb as plumbing  # noqa: E402
+import readme  # noqa: E402
 
 ROWS = [
     Record("t", "TokenCut", "iou", 0.5126, ci=(0.48, 0.54), n=200, dataset="scenes", preset="tokencut", notebook="30_x"),
@@ -163,6 +166,28 @@ def test_status_looks_the_state_up(tmp_path):
     assert "not run here" in second and "planned: two" in second
 
 
+def test_intervals_lose_only_a_leading_zero(tmp_path, monkeypatch):
+    row = dataclasses.replace(ROWS[0], table="w", value=10.6, ci=(10.53, 20.04))
+    signed = dataclasses.replace(ROWS[0], table="w", row="S", value=0.01, ci=(-0.05, 0.07))
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", [row, signed])
+    text = build(tmp_path, "```{paper-table} w\n:format: .2f\n```")[0].find("table").get_text()
+    assert "10.53–20.04" in text and "-.05–.07" in text
+
+
+def test_readme_refuses_two_rows_for_one_cell(monkeypatch):
+    names = ("profile", "dataset", "metric", "table")
+    row = dict(zip(names, readme.COLUMNS["demo scenes, IoU"], strict=True)) | {
+        "row": "LOST",
+        "value": 0.5,
+        "n": 9,
+    }
+    monkeypatch.setattr(records, "load_rows", lambda: [row, {**row, "table": "x"}, {**row, "table": "x"}])
+    assert "| LOST | 0.500 (n = 9) |" in readme.table()
+    monkeypatch.setattr(records, "load_rows", lambda: [{**row, "seed": 0}, {**row, "seed": 1}])
+    with pytest.raises(SystemExit, match="two result rows for demo / demo-test / iou / saliency / LOST"):
+        readme.table()
+
+
 def test_address_of_a_row():
     parse = companion_rows.parse_address
     assert parse("t/a/b/iou@voc@photos@seed=1|.2f ci") == (
@@ -235,6 +260,29 @@ def test_bare_source_keeps_code():
     compile(out, "x", "exec")
 
 
+def test_strings_of_several_lines_count_whole():
+    f = 's = f"""a {x}  \n\n b"""\n'
+    for source in ('s = """a  \n\n# b"""\n', f):
+        assert inputs.bare("# c\n\n" + source + "\nx = 1  # d\n") == source + "x = 1"
+        assert inputs.bare(source.replace("  \n", "\n")) != inputs.bare(source)
+        assert inputs.bare(source.replace("\n\n", "\n")) != inputs.bare(source)
+        assert inputs.bare(source.replace("\n", "\r\n")) == inputs.bare(source)
+    assert inputs.bare('s = (\n    "a"  # c\n\n    # d\n    "b"\n)\n') == 's = (\n    "a"\n    "b"\n)'
+
+
+def test_lists_count_where_they_are_read(tree):
+    (tree / "sempart_core/samples.py").write_text("x = 1\n")
+    path = tree / "book/lists/set/all.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("a\n")
+    reader, other = "from sempart_core import samples", "from sempart_core import a"
+    first, quiet = digest(reader, tree), digest(other, tree)
+    path.write_text("b\n")
+    inputs._content.cache_clear()
+    assert digest(reader, tree) != first
+    assert digest(other, tree) == quiet
+
+
 # ---------------------------------------------------------------- notebooks
 
 
@@ -272,6 +320,46 @@ def test_check_accepts_a_good_pair_and_names_each_fault(tmp_path):
     nbformat.write(nb, tmp_path / "x.ipynb")
     assert any("top to bottom" in b for b in plumbing.problems(py))
     assert any("budget" in b for b in plumbing.problems(py))
+
+
+def test_outputs_are_stamped_only_if_the_inputs_held_still(tmp_path, monkeypatch):
+    py = pair(tmp_path, [("a = 1", [], [])])
+    src, dst, edits = py.with_suffix(".ipynb"), tmp_path / "out" / "x.ipynb", []
+
+    def run(source, target, **_):
+        pathlib.Path(target).write_bytes(pathlib.Path(source).read_bytes())
+        for old, new in edits:
+            src.write_text(src.read_text().replace(old, new))
+
+    stub = types.SimpleNamespace(inspect_notebook=lambda _: {}, execute_notebook=run)
+    monkeypatch.setitem(sys.modules, "papermill", stub)
+    monkeypatch.setattr(plumbing, "ROOT", tmp_path)
+    monkeypatch.setattr(plumbing.os, "dup2", lambda *_: None)
+    plumbing.execute(src, dst, {}, {}, 1)
+    assert plumbing.stamp(dst) == inputs.digest(["a = 1"], {})
+    assert [p.name for p in dst.parent.iterdir()] == ["x.ipynb"]  # no temporary file stays
+    dst.unlink()
+    edits.append(("a = 1", "a = 2"))
+    with pytest.raises(RuntimeError, match="inputs changed while it ran; run it again"):
+        plumbing.execute(src, dst, {}, {}, 1)
+    assert not dst.exists()
+
+
+def test_badge_tells_of_an_edit_that_is_not_synced_yet(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    py = pair(tmp_path / "notebooks", [("a = 1", [], [])])
+    app = types.SimpleNamespace(confdir=str(tmp_path))
+
+    def words():
+        context = {"body": ""}
+        companion.badge(app, "notebooks/x", "", context, None)
+        return context["body"]
+
+    assert "they hold for this checkout" in words()
+    py.write_text(py.read_text().replace("a = 1", "a = 2"))
+    assert "inputs changed since" in words()
+    py.unlink()
+    assert "they hold for this checkout" in words()
 
 
 def test_normalised_outputs_do_not_depend_on_chance():

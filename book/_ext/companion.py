@@ -52,12 +52,15 @@ def badge(app, pagename, templatename, context, doctree) -> None:
     if not path.exists() or "body" not in context:
         return
     import inputs
+    import jupytext
     import nbformat
 
-    nb = nbformat.read(path, 4)
+    nb, py = nbformat.read(path, 4), path.with_suffix(".py")
+    source = jupytext.read(py) if py.exists() else nb  # what an edit changes first
     known = nb.metadata.get("companion", {})
     stamp = known.get("inputs", "")
-    now = inputs.digest([c.source for c in nb.cells if c.cell_type == "code"], known.get("parameters", {}))
+    code = [c.source for c in source.cells if c.cell_type == "code"]
+    now = inputs.digest(code, known.get("parameters", {}))
     profile = known.get("parameters", {}).get("profile", "demo")
     state, words = (
         ("fresh", "they hold for this checkout") if stamp == now else ("stale", "inputs changed since")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 from companion_rows import (
@@ -251,7 +252,7 @@ class PaperTable(TableDirective):
             cell = nodes.strong("", "", cell)
         out = [cell]
         if r["ci"] and "no-ci" not in self.options:
-            low, high = (format(v, fmt).replace("0.", ".", 1) for v in r["ci"])
+            low, high = (re.sub(r"^(-?)0\.", r"\1.", format(v, fmt)) for v in r["ci"])
             out += [nodes.Text(" "), nodes.inline(text=f"{low}–{high}", classes=["ci"])]
         if "mix-families" in self.options and r["preset"]:
             out += [nodes.Text(" "), nodes.inline(text=f"[{r['preset']}]", classes=["ci"])]

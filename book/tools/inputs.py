@@ -1,5 +1,6 @@
 """What a notebook's outputs depend on, as one hash: its code, the modules it imports, the lock, the rows it reads.
 
+The committed lists of photographs count for notebooks that import a module which reads them.
 Comments, docstrings and blank lines of modules do not count, so that explaining code better does not
 make the book stale. Only line positions of the syntax tree are used: the hash is the same on every
 Python version.
@@ -18,6 +19,7 @@ import tokenize
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ("sempart_core", "data_scripts")
+LIST_READERS = {"sempart_core.samples", "sempart_core.photos"}  # they open files of book/lists
 
 
 def directives(code: list[str]) -> dict[str, list[str]]:
@@ -31,9 +33,19 @@ def directives(code: list[str]) -> dict[str, list[str]]:
 
 
 def bare(source: str) -> str:
-    """Python source without comments, docstrings, blank lines and trailing space."""
-    lines = source.splitlines()
+    """Python source without comments, docstrings, blank lines and trailing space; other strings stay whole."""
+    source = source.replace("\r\n", "\n")
+    lines = source.split("\n")
+    inside: set[int] = set()  # indices of lines that end within a string
+    opened: list[int] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        kind = tokenize.tok_name[token.type]  # from Python 3.12 on an f-string is several tokens
+        if kind in ("FSTRING_START", "TSTRING_START"):
+            opened.append(token.start[0])
+        elif kind in ("FSTRING_END", "TSTRING_END"):
+            inside.update(range(opened.pop() - 1, token.end[0] - 1))
+        elif kind == "STRING":
+            inside.update(range(token.start[0] - 1, token.end[0] - 1))
         if token.type == tokenize.COMMENT:
             row, col = token.start
             lines[row - 1] = lines[row - 1][:col]
@@ -45,7 +57,10 @@ def bare(source: str) -> str:
             continue
         if isinstance(first.value.value, str) and not lines[first.lineno - 1][: first.col_offset].strip():
             lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
-    return "\n".join(s for s in (line.rstrip() for line in lines) if s)
+            inside.difference_update(range(first.lineno - 1, first.end_lineno))
+    return "\n".join(
+        s if i in inside else s.rstrip() for i, s in enumerate(lines) if i in inside or s.strip()
+    )
 
 
 def _module_file(name: str, root: pathlib.Path) -> pathlib.Path | None:
@@ -108,6 +123,8 @@ def dependencies(code: list[str], root: pathlib.Path = ROOT) -> list[pathlib.Pat
             for p in (root / package).rglob("*")
             if p.suffix in (".txt", ".json", ".csv", ".toml") and p.is_file()
         }
+    if names & LIST_READERS:
+        files |= set((root / "book" / "lists").rglob("*.txt"))
     for table in directives(code).get("reads", []):
         files |= set((root / "book" / "results").glob(f"*/{table}--*.json"))
     files |= {root / "requirements.txt"} & {p for p in [root / "requirements.txt"] if p.exists()}

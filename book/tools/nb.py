@@ -31,7 +31,9 @@ import time
 
 import jupytext
 import nbformat
-from inputs import ROOT, digest, directives
+from inputs import ROOT, digest, directives, modules
+
+from sempart_core import records
 
 BOOK = ROOT / "notebooks"
 BUDGET = 600_000  # bytes of one committed notebook
@@ -109,10 +111,14 @@ def sync() -> int:
 
 
 def write(nb, path: pathlib.Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_suffix(".running.ipynb")
-    nbformat.write(nb, tmp)
-    tmp.replace(path)
+    """Whole or not at all, also with two writers at a time."""
+    records.write_text(path, nbformat.writes(nb).rstrip("\n") + "\n")
+
+
+def digest_now(src: pathlib.Path, params: dict) -> str:
+    """Digest of the notebook and its inputs as they are on disk at this moment."""
+    modules.cache_clear()
+    return digest(code_of(nbformat.read(src, 4)), params)
 
 
 def execute(src: pathlib.Path, dst: pathlib.Path, params: dict, env: dict, timeout: int) -> str:
@@ -126,6 +132,7 @@ def execute(src: pathlib.Path, dst: pathlib.Path, params: dict, env: dict, timeo
     log = kept.with_suffix(".log")
     with open(log, "w") as f:  # kernels announce their sockets on stderr at each start
         os.dup2(f.fileno(), 2)
+    before = digest_now(src, params)
     known = pm.inspect_notebook(str(src))
     pm.execute_notebook(
         str(src),
@@ -138,12 +145,11 @@ def execute(src: pathlib.Path, dst: pathlib.Path, params: dict, env: dict, timeo
         execution_timeout=timeout,
         autosave_cell_every=60,
     )
+    if digest_now(src, params) != before:  # nobody can tell which version gave these outputs
+        raise RuntimeError("inputs changed while it ran; run it again")
     nb = nbformat.read(kept, 4)
     normalise(nb)
-    nb.metadata["companion"] = {
-        "inputs": digest(code_of(nbformat.read(src, 4)), params),
-        "parameters": params,
-    }
+    nb.metadata["companion"] = {"inputs": before, "parameters": params}
     write(nb, dst)
     kept.unlink()
     log.unlink()
@@ -282,9 +288,7 @@ def problems(py: pathlib.Path) -> list[str]:
 def check() -> int:
     bad = [b for py in sources() for b in problems(py)]
     bad += [
-        f"{p.name}: no .py source"
-        for p in sorted(BOOK.glob("*.ipynb"))
-        if not p.with_suffix(".py").exists() and ".running" not in p.name
+        f"{p.name}: no .py source" for p in sorted(BOOK.glob("*.ipynb")) if not p.with_suffix(".py").exists()
     ]
     print("\n".join(bad) or f"notebooks ok: {len(sources())} pairs, fresh")
     return len(bad)

@@ -25,8 +25,17 @@ ROWS = ("DINO-seg", "LOST", "TokenCut", "TokenCut, least corners", "Deep Spectra
 
 
 def table() -> str:
-    """Markdown table of measured rows; a missing one says so."""
-    found = {(r["profile"], r["dataset"], r["metric"], r["table"], r["row"]): r for r in records.load_rows()}
+    """Markdown table of measured rows; a missing one says so, two for one cell are an error."""
+    wanted = {(*key, row) for key in COLUMNS.values() for row in ROWS}
+    found: dict[tuple, dict] = {}
+    for r in records.load_rows():
+        key = (r["profile"], r["dataset"], r["metric"], r["table"], r["row"])
+        if key in wanted and key in found:
+            raise SystemExit(
+                f"README.md: two result rows for {' / '.join(key)} (they differ in preset, backbone or seed); "
+                "keep one of them in this table"
+            )
+        found[key] = r
     lines = ["| method | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for row in ROWS:
         cells = []
