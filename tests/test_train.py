@@ -298,7 +298,8 @@ def test_masks_of_a_data_set_are_never_read(tmp_path):
             self.name, self.image = sample.name, sample.image
 
     dull = [Blind(s) for s in pictures(4)]
-    train(dull, ColourBackbone(), out=tmp_path / "t", epochs=1, **QUICK)
+    done = train(dull, ColourBackbone(), out=tmp_path / "t", epochs=1, **QUICK)
+    assert done.head.is_file() and len(done.log) == 1
 
 
 # --- the command -------------------------------------------------------------------------------------------

@@ -84,6 +84,12 @@ def test_batch(benchmark, how, b=32, n=784):
         "loop": lambda: [fiedler(w) for w in W],
         "dense loop": lambda: [dense(w) for w in W],
     }[how]
+    if how != "dense loop":
+        found = fiedler(W).vectors[:, 0]
+        assert all(
+            partition(v.numpy()) == partition(fiedler(w).vectors[0].numpy())
+            for v, w in zip(found, W, strict=True)
+        )
     benchmark.extra_info["peak MB"] = round(peak_mb(run), 1)
     benchmark.pedantic(run, rounds=1 if how == "dense loop" else 7, warmup_rounds=how != "dense loop")
 
@@ -93,4 +99,5 @@ def test_from_features(benchmark, what, n=3600):
     x = clustered_features((SIDES[n], SIDES[n]), dim=384).abs()
     benchmark.group = f"features of {n} nodes, graph included"
     tau = 0.2 if what == "threshold graph" else None
-    benchmark.pedantic(lambda: fiedler(features=x, tau=tau), rounds=3, warmup_rounds=1)
+    e = benchmark.pedantic(lambda: fiedler(features=x, tau=tau), rounds=3, warmup_rounds=1)
+    assert not e.dense and 0 <= e.values.item() <= 2
