@@ -51,7 +51,7 @@ class Report:
 
 
 @torch.no_grad()
-def soft_mask(
+def cut(
     image: np.ndarray,
     method: Method,
     backbone: Backbone,
@@ -59,8 +59,11 @@ def soft_mask(
     refine: str | None = None,
     feature: str | None = None,
     tau: float | None = None,
-) -> np.ndarray:
-    """Soft mask of one photograph at its own resolution.
+) -> tuple[np.ndarray, bool]:
+    """Soft mask of one photograph at its own resolution, and whether refinement was given up.
+
+    Smoothing can wash a small or faint object out, or spread it over everything. Where ``soft > .5`` is
+    then empty or full though it was neither before, the mask from before is returned, and True.
 
     Parameters
     ----------
@@ -75,26 +78,8 @@ def soft_mask(
 
     Returns
     -------
-    ndarray
+    (ndarray, bool)
         ``H x W`` float32 in [0, 1].
-    """
-    return cut(image, method, backbone, size, refine, feature, tau)[0]
-
-
-@torch.no_grad()
-def cut(
-    image: np.ndarray,
-    method: Method,
-    backbone: Backbone,
-    size: int = 224,
-    refine: str | None = None,
-    feature: str | None = None,
-    tau: float | None = None,
-) -> tuple[np.ndarray, bool]:
-    """:func:`soft_mask`, and whether refinement was given up.
-
-    Smoothing can wash a small or faint object out, or spread it over everything. Where ``soft > .5`` is
-    then empty or full though it was neither before, the mask from before is returned, and True.
     """
     H, W = image.shape[:2]
     x = to_tensor([image], size)
@@ -184,7 +169,7 @@ def segment(
     out : path
         Made if it does not exist.
     method, backbone, size, refine, feature, tau
-        As in :func:`soft_mask`.
+        As in :func:`cut`.
     about : dict
         What the run was made with, kept beside each entry of ``boxes.json``.
     progress : callable, optional

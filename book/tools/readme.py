@@ -55,7 +55,7 @@ def picture(path: pathlib.Path) -> None:
     from sempart_core.backbones import load_backbone
     from sempart_core.methods import METHODS
     from sempart_core.notebook import figure_png
-    from sempart_core.segment import matte, soft_mask
+    from sempart_core.segment import cut, matte
 
     plots.style()
     photo = data.coffee()
@@ -64,7 +64,7 @@ def picture(path: pathlib.Path) -> None:
     y = p.eigenvectors[0, 0].reshape(p.mask.shape[1:])
     size = photo.shape[:2]
     rows, columns = (np.arange(n) * m // n for n, m in zip(size, y.shape, strict=True))
-    alpha = matte(soft_mask(photo, method, backbone, refine="bilateral"))[..., None]
+    alpha = matte(cut(photo, method, backbone, refine="bilateral")[0])[..., None]
     cut_out = photo * alpha + 255 * (1 - alpha)
     cells = [
         photo,

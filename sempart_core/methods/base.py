@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import foreground, regions
 from ..affinity import checked_tau
 from ..errors import SempartError
 from ..features import Features
@@ -141,6 +142,24 @@ def threshold_of(f: Features, tau: float | None) -> float:
     if tau is None and f.tau is None:
         raise SempartError(f"no threshold: pass tau=..., the features {f.name or 'given'!r} carry no default")
     return checked_tau(f.tau if tau is None else tau)
+
+
+def component_or_side(side: Tensor, seed: Tensor, rule: str | None, f: Features) -> Tensor:
+    """``B x h x w`` bool mask: the seed's 4-connected component of ``side``, or the side a strategy chooses.
+
+    Parameters
+    ----------
+    side : Tensor
+        ``B x h x w`` bool on the CPU.
+    seed : Tensor
+        ``B`` patch indices.
+    rule : str or None
+        A name of :mod:`sempart_core.foreground`, or None for the component.
+    """
+    if rule is not None:
+        return foreground.select(side, rule, attention=None if f.attention is None else f.attention.cpu())
+    found = [regions.component_of(m.numpy(), int(s)) for m, s in zip(side, seed, strict=True)]
+    return torch.from_numpy(np.stack(found))
 
 
 def pixel_boxes(cells: list, grid: tuple[int, int], covers: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import affinity, foreground, regions
+from .. import affinity, regions
 from ..errors import SempartError
 from ..features import Features
 from ..registry import Card
-from .base import METHODS, Method, Prediction, padded_size, pixel_boxes
+from .base import METHODS, Method, Prediction, component_or_side, padded_size, pixel_boxes
 
 
 def degrees(x: Tensor) -> Tensor:
@@ -77,17 +77,8 @@ class LOST(Method):
         M = torch.stack([expand(x, o, k)[1] for x, o in zip(features, order, strict=True)]).cpu()
         seed = order[:, 0].cpu()
         positive = (M > 0).reshape(-1, *f.grid)
-        if self.foreground is None:
-            # The seed votes for itself, |f_s|^2 > 0, but others may outvote it: keep the component anyway.
-            mask = torch.stack(
-                [
-                    torch.from_numpy(regions.component_of(m.numpy(), int(s)))
-                    for m, s in zip(positive, seed, strict=True)
-                ]
-            )
-        else:
-            att = None if f.attention is None else f.attention.cpu()
-            mask = foreground.select(positive, self.foreground, attention=att)
+        # The seed votes for itself, |f_s|^2 > 0, but others may outvote it: keep the component anyway.
+        mask = component_or_side(positive, seed, self.foreground, f)
         covers = padded_size(f)
         return Prediction(
             soft=mask.float(),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import affinity, foreground, regions, spectral
+from .. import affinity, regions, spectral
 from ..features import Features
 from ..registry import Card
-from .base import METHODS, Method, Prediction, padded_size, pixel_boxes, threshold_of
+from .base import METHODS, Method, Prediction, component_or_side, padded_size, pixel_boxes, threshold_of
 
 
 def bipartition(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,24 +66,13 @@ class TokenCut(Method):
         W = affinity.threshold_affinity(f.x, threshold_of(f, self.tau), self.eps, self.self_loops)
         y = spectral.fiedler(W, solver=self.solver).vectors[:, 0]
         side, seed, y = bipartition(y)
-        side = side.reshape(-1, *f.grid)
-        component = torch.stack(
-            [
-                torch.from_numpy(regions.component_of(m.numpy(), int(s)))
-                for m, s in zip(side.cpu(), seed, strict=True)
-            ]
-        )
-        mask = component
-        if self.foreground is not None:
-            att = None if f.attention is None else f.attention.cpu()
-            mask = foreground.select(side.cpu(), self.foreground, attention=att)
-        cells = [regions.box_of(m.numpy()) for m in (component if self.foreground is None else mask)]
+        mask = component_or_side(side.reshape(-1, *f.grid).cpu(), seed, self.foreground, f)
         covers = padded_size(f)
         return Prediction(
             soft=mask.float(),
             mask=mask,
             seed=seed.cpu(),
-            boxes=pixel_boxes(cells, f.grid, covers, f.size),
+            boxes=pixel_boxes([regions.box_of(m.numpy()) for m in mask], f.grid, covers, f.size),
             eigenvectors=y[:, None].cpu(),
             size=f.size,
             covers=covers,
