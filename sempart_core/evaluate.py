@@ -130,8 +130,11 @@ def evaluate(
         raise SempartError(
             "foreground, variant and params belong to a method given by name; build yours with them"
         )
+    pixels = method.reads_pixels and features is None
+    if pixels:  # no backbone takes part, so none is named in the provenance
+        backbone, size = None, method.default_size
     backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
-    if features is None and backbone is None:
+    if features is None and backbone is None and not pixels:
         raise SempartError("evaluate needs a backbone, or features extracted before; pass one of them")
     if features is not None and sum(map(len, features)) != len(dataset):
         raise SempartError(
@@ -150,7 +153,10 @@ def evaluate(
         with _timed(clock, "extract"):
             if part is None:
                 x = to_tensor([s.image for s in samples], size)
-                f = extract(backbone, x, feature=feature, tau=tau, policy=method.policy, cache=cache)
+                if pixels:
+                    f = Features.of_pixels(x)
+                else:
+                    f = extract(backbone, x, feature=feature, tau=tau, policy=method.policy, cache=cache)
             else:
                 f = _choose(part, backbone, feature, tau)
         with _timed(clock, "predict"):
@@ -233,7 +239,9 @@ def _timed(clock: dict[str, float], step: str) -> Iterator[None]:
 
 
 def _kind(method: Method, backbone: Backbone | None, f: Features) -> str:
-    """ "label-tuned" where labels had a say in the layer or threshold that the method used."""
+    """What the method was trained with; "label-tuned" where labels had a say in its layer or threshold."""
+    if method.kind:
+        return method.kind
     name, _, layer = f.name.partition("/")
     if not method.uses_features or (backbone is None and name not in BACKBONES):
         return "unsupervised"

@@ -56,6 +56,12 @@ class Features:
         if self.size is None:
             object.__setattr__(self, "size", (h * self.patch, w * self.patch))
 
+    @staticmethod
+    def of_pixels(images: Tensor) -> Features:
+        """``B x 3 x H x W`` RGB in [0, 1] for a method that reads pixels alone: one patch, no features."""
+        side = tuple(images.shape[-2:])
+        return Features(images.new_zeros(len(images), 1, 0), (1, 1), size=side, images=images)
+
     def __len__(self) -> int:
         return self.x.shape[0]
 

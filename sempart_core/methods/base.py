@@ -108,6 +108,10 @@ class Method(ABC):
     policy: ClassVar[str] = "resize"
     #: whether the answer depends on ``Features.x`` (DINO-seg looks at the attention alone)
     uses_features: ClassVar[bool] = True
+    #: whether it reads pixels alone, as a square of ``default_size``, and no backbone takes part
+    reads_pixels: ClassVar[bool] = False
+    #: ``Record.kind`` if the method itself was trained with labels; None: the features decide
+    kind: ClassVar[str | None] = None
 
     def __init__(self, backbone: Backbone | None = None) -> None:
         self.backbone = backbone
