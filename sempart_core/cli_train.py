@@ -63,7 +63,7 @@ def train(
         seed=seed,
         feature=feature,
         tau=tau,
-        fine=not coarse_only,
+        branches="coarse" if coarse_only else "joint",
         resume=resume,
         device=device,
         cache=cache,

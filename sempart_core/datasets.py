@@ -7,10 +7,11 @@ from functools import partial
 
 from . import benchmarks, demo, photos
 from .errors import SempartError
+from .profiles import Profile
 from .registry import Card, Registry
 from .samples import Dataset, Sample, binarise, read_list
 
-__all__ = ["DATASETS", "Dataset", "Sample", "binarise", "load_dataset", "read_list"]
+__all__ = ["DATASETS", "Dataset", "Sample", "binarise", "load_dataset", "of_profile", "read_list"]
 
 DATASETS = Registry("data set")
 
@@ -58,6 +59,50 @@ def load_dataset(
         if "unexpected keyword argument" not in str(e):
             raise
         raise SempartError(f"data set {name} takes no option {str(e).rsplit(' ', 1)[1]}") from e
+
+
+#: Family of a profile -> what a chapter needs -> data sets and splits.
+ROLES: dict[str, dict[str, tuple[tuple[str, str | None], ...]]] = {
+    "demo": {
+        "train": (("demo", "train"),),
+        "masks": (("demo", "test"),),
+        "boxes": (("demo", "discovery"),),
+    },
+    "photos": {
+        "train": (("photos_train", None),),
+        "masks": (("voc2012_animals", "saliency"), ("weizmann_horses", None), ("davis2016_val", None)),
+        "boxes": (("voc2012_animals", "discovery"),),
+    },
+    "paper": {
+        "train": (("duts_tr", None),),
+        "masks": (("dut_omron", None), ("duts_te", None), ("ecssd", None)),
+        "boxes": (("voc07", None), ("voc12", None), ("coco20k", None)),
+    },
+}
+
+
+def of_profile(cfg: Profile, role: str, limit: int | None = None) -> list[Dataset]:
+    """The data sets of a profile, so that a chapter does not name them.
+
+    Parameters
+    ----------
+    cfg : Profile
+        Its ``dataset``, ``data_root`` and ``limit`` are read.
+    role : str
+        ``train`` (one data set, without labels), ``masks`` or ``boxes``.
+    limit : int, optional
+        Pictures of each at most; the profile's own limit holds as well.
+
+    Raises
+    ------
+    SempartError
+        Unknown role, or as :func:`load_dataset`.
+    """
+    roles = ROLES[cfg.dataset]
+    if role not in roles:
+        raise SempartError(f"unknown role {role!r} of a data set; choose one of: {', '.join(roles)}")
+    most = min((n for n in (limit, cfg.limit) if n is not None), default=None)
+    return [load_dataset(name, cfg.data_root, split=split, limit=most) for name, split in roles[role]]
 
 
 def _add(name: str, family: str, what: str, factory, *, splits: str, **card) -> None:

@@ -103,7 +103,13 @@ class Objective:
         return W.fill_(1) if self.cosine_floor is not None and self.tau < self.cosine_floor else W
 
     def __call__(
-        self, coarse: Tensor, fine: Tensor | None, x: Tensor, images: Tensor | None, W: Tensor | None = None
+        self,
+        coarse: Tensor,
+        fine: Tensor | None,
+        x: Tensor,
+        images: Tensor | None,
+        W: Tensor | None = None,
+        detach: bool = False,
     ) -> dict[str, Tensor]:
         """Terms of one batch.
 
@@ -119,6 +125,8 @@ class Objective:
             ``B x 3 x H x W`` RGB in [0, 1] at the size of ``fine``; None together with ``fine``.
         W : Tensor, optional
             :meth:`affinity` of ``x`` if the caller has it already.
+        detach : bool
+            The coarse mask is a constant to the super-resolution loss, which then trains the fine one only.
 
         Returns
         -------
@@ -147,7 +155,8 @@ class Objective:
             A = colour_weights(images, self.neighbours, self.sigma, self.std)
             terms["gtv_fine"] = graph_tv(fine, A, **gtv)
         if fine is not None and self.w_sr:
-            terms["sr"] = super_resolution_loss(fine, coarse, self.pool, self.reduction_sr)
+            target = coarse.detach() if detach else coarse
+            terms["sr"] = super_resolution_loss(fine, target, self.pool, self.reduction_sr)
         if not terms:
             raise SempartError("every term of the objective has weight 0 or lacks its mask: nothing to train")
         out = {k: v.mean() for k, v in terms.items()}
@@ -175,5 +184,14 @@ OBJECTIVES = {
         w_gtv_fine=1.0,
         w_sr=1.0,
         source="segmentation-tricks, protocols 1.4",
+    ),
+    # Means do not grow with the size of the input, so one set of weights serves every size.
+    "compact": Objective(
+        reduction="mean",
+        reduction_sr="mean",
+        w_gtv_coarse=0.2,
+        w_gtv_fine=1.0,
+        w_sr=3.0,
+        source="ours",
     ),
 }

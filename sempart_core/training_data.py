@@ -6,10 +6,11 @@ epoch, and the disk cache keeps what came out. Masks of a data set are never loo
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +21,7 @@ from .errors import SempartError, UnreadableError
 from .extraction import Progress, extract
 from .images import read_image, to_tensor
 from .photo_files import find_photos
-
-if TYPE_CHECKING:
-    from .samples import Sample
+from .samples import Dataset, Sample
 
 #: Largest finite number of half precision; features beyond it are clipped.
 HALF = torch.finfo(torch.half).max
@@ -44,6 +43,12 @@ class TrainingSet:
         Of the photographs that could be read.
     feature : str
         ``kind@block`` of ``x``.
+    size : int
+        Side of the photographs in pixels.
+    sha256 : str
+        Of the backbone's weights.
+    content : str
+        :func:`content_of` the photographs.
     """
 
     x: Tensor
@@ -51,14 +56,18 @@ class TrainingSet:
     grid: tuple[int, int]
     names: tuple[str, ...]
     feature: str
+    size: int
+    sha256: str
+    content: str
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def batch(self, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    def batch(self, index: Tensor, device: torch.device, pixels: bool = True) -> tuple[Tensor, Tensor | None]:
         """``b x N x D`` float32 and ``b x 3 x H x W`` in [0, 1] (or None) of the photographs ``index``."""
         x = self.x[index].to(device).float()
-        return x, None if self.images is None else self.images[index].to(device).float() / 255
+        pixels = pixels and self.images is not None
+        return x, self.images[index].to(device).float() / 255 if pixels else None
 
 
 def load_training_set(
@@ -97,23 +106,21 @@ def load_training_set(
     SempartError
         No such folder, fewer than two photographs, a grid below 2 x 2, or as ``extract``.
     """
-    if isinstance(photos, str | os.PathLike):
-        found, problems = find_photos([photos])
-        if problems:
-            raise SempartError(problems[0])
-    else:
-        found = photos
+    found = _found(photos)
     if len(found) < 2:
         raise SempartError(
             f"{len(found)} photograph to train on: give two at least, one of them is held out; better hundreds"
         )
     starts = range(0, len(found), batch)
     x = images = None
+    content = _Content(found)
     names: list[str] = []
     for start in progress(starts) if progress else starts:
         part = list(_readable(found, range(start, min(start + batch, len(found))), skip))
         if not part:
             continue
+        for name, picture in part:
+            content.add(name, picture)
         f = extract(backbone, to_tensor([p for _, p in part], size), feature=feature, cache=cache).to("cpu")
         if min(f.grid) < 2:
             raise SempartError(
@@ -131,7 +138,59 @@ def load_training_set(
     n = len(names)
     if n < 2:
         raise SempartError(f"only {n} of {len(found)} photographs could be read; check the files named above")
-    return TrainingSet(x[:n], None if images is None else images[:n], grid, tuple(names), layer)
+    images = None if images is None else images[:n]
+    return TrainingSet(x[:n], images, grid, tuple(names), layer, size, backbone.sha256, content.hexdigest())
+
+
+def content_of(
+    photos: str | os.PathLike | Sequence[Sample | str | os.PathLike],
+    skip: Callable[[str], None] | None = None,
+) -> str:
+    """64 hexadecimal digits that change when any photograph does.
+
+    Files count with their bytes. A data set with a ``salt`` says what decides its pictures and none is read;
+    of any other the pictures are read, which takes the time of decoding them.
+    """
+    found = _found(photos)
+    content = _Content(found)
+    if not content.known:
+        for name, picture in _readable(found, range(len(found)), skip):
+            content.add(name, picture)
+    return content.hexdigest()
+
+
+class _Content:
+    """The digest behind :func:`content_of`, filled while the pictures pass by where it has to see them."""
+
+    def __init__(self, found: Sequence) -> None:
+        self._digest = hashlib.sha256()
+        salt = getattr(found, "salt", "")
+        files = not salt and not isinstance(found, Dataset)
+        files = files and all(isinstance(p, str | os.PathLike) for p in found)
+        if salt:
+            self._digest.update(f"{found.name} {found.list_hash}".encode())
+        elif files:
+            for path in map(pathlib.Path, found):
+                inside = path.read_bytes() if path.is_file() else b""
+                self._digest.update(f"{path.name} {len(inside)} ".encode() + inside)
+        self.known = bool(salt) or files
+
+    def add(self, name: str, picture: np.ndarray) -> None:
+        if not self.known:
+            self._digest.update(f"{name} {picture.shape} ".encode() + picture.tobytes())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _found(photos: str | os.PathLike | Sequence) -> Sequence:
+    """The photographs of a folder, or what was given."""
+    if not isinstance(photos, str | os.PathLike):
+        return photos
+    found, problems = find_photos([photos])
+    if problems:
+        raise SempartError(problems[0])
+    return found
 
 
 def _readable(

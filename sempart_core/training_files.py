@@ -1,7 +1,7 @@
 """What a training leaves on disk: a head an epoch, one state to continue from, one table of numbers.
 
-``epoch-003.safetensors`` is a head like any other. ``state.pt`` names the last epoch and holds the rest:
-optimiser, random state, log. It is replaced in one step after the head is written, so a run that is killed
+``epoch-003.safetensors`` is a head like any other. ``state.pt`` names the last epoch and holds what goes on
+from there: weights, optimiser, schedule, moving average, random state, log. It is replaced in one step after the head is written, so a run that is killed
 at any moment continues after an epoch that is whole.
 """
 
@@ -13,7 +13,7 @@ import json
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from .records import write_bytes, write_text
 
 STATE, LOG, HEAD = "state.pt", "log.csv", "head.safetensors"
 #: Raised when the meaning of a state changes.
-VERSION = 1
+VERSION = 2
 
 
 def head_of(out: pathlib.Path, epoch: int) -> pathlib.Path:
@@ -33,15 +33,18 @@ def head_of(out: pathlib.Path, epoch: int) -> pathlib.Path:
 
 
 def save_epoch(
-    out: pathlib.Path, model: nn.Module, optimiser: torch.optim.Optimizer, log: list[dict], settings: dict
+    out: pathlib.Path, head: nn.Module, parts: Mapping[str, Any], log: list[dict], settings: dict
 ) -> None:
-    """Head, state and log after the epoch of the last row; SempartError where they cannot be written."""
+    """Head, state and log after the epoch of the last row; SempartError where they cannot be written.
+
+    ``parts`` are the things with a ``state_dict`` by the name under which the state holds it.
+    """
     epoch = log[-1]["epoch"]
-    model.save(head_of(out, epoch))
+    head.save(head_of(out, epoch))
     state = {
         "version": VERSION,
         "epoch": epoch,
-        "optimiser": optimiser.state_dict(),
+        "parts": {name: part.state_dict() for name, part in parts.items()},
         "random": torch.get_rng_state(),
         "log": log,
         "settings": json.dumps(settings),
@@ -68,8 +71,10 @@ def write_log(out: pathlib.Path, log: list[dict]) -> None:
         raise SempartError(f"{out}: the log cannot be written ({e.strerror}); make room there") from e
 
 
-def load_state(out: pathlib.Path, settings: dict, may_differ: Iterable[str] = ()) -> dict[str, Any]:
-    """The state of ``out``; refused where it was trained with other settings.
+def load_state(
+    out: pathlib.Path, settings: dict | None = None, may_differ: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The state of ``out``; refused where it was trained with other settings than those given.
 
     Raises
     ------
@@ -86,6 +91,8 @@ def load_state(out: pathlib.Path, settings: dict, may_differ: Iterable[str] = ()
         raise _damaged(path) from e
     if version != VERSION:
         raise SempartError(f"{path}: of another version of sempart; train into another folder")
+    if settings is None:
+        return state
     ours = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     for key in sorted(ours.keys() | said.keys()):
         if key not in may_differ and ours.get(key) != said.get(key):

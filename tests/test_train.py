@@ -25,7 +25,7 @@ from sempart_core.training_files import head_of
 
 register()
 SMALL = SempartConfig(width=16, heads=2, dim_head=8, mlp=16, blocks=(8,))
-QUICK = {"config": SMALL, "size": 112, "lr": 1e-2, "batch": 4, "device": "cpu", "fine": False}
+QUICK = {"config": SMALL, "size": 112, "lr": 1e-2, "batch": 4, "device": "cpu", "branches": "coarse"}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_both_branches_train_and_the_terms_add_up(tmp_path):
         out=tmp_path / "t",
         objective=goal,
         epochs=3,
-        **QUICK | {"fine": True, "lr": 1e-3},
+        **QUICK | {"branches": "joint", "lr": 1e-3},
     )
     for row in r.log:
         parts = sum(getattr(goal, f"w_{k}") * row[k] for k in ("ncut", "gtv_coarse", "gtv_fine", "sr"))
@@ -102,7 +102,7 @@ def test_both_branches_train_and_the_terms_add_up(tmp_path):
 
 def test_the_shipped_head_is_the_epoch_that_the_held_out_photographs_choose(tmp_path, monkeypatch):
     totals = iter([{"total": t, "constant": 0.0} for t in (3.0, 1.0, 2.0)])
-    monkeypatch.setattr("sempart_core.train._held_out", lambda *_: next(totals))
+    monkeypatch.setattr("sempart_core.training_loop.held_out_means", lambda *_, **__: next(totals))
     r = train(pictures(8), ColourBackbone(), out=tmp_path / "t", epochs=3, **QUICK)
     assert r.best == 2
     same(load_head(r.head), load_head(head_of(r.out, r.best)))
@@ -127,7 +127,7 @@ def test_equal_seeds_equal_weights_and_the_caller_keeps_its_random_numbers(tmp_p
 
 
 def test_a_training_that_was_stopped_continues_bit_for_bit(tmp_path):
-    options = QUICK | {"fine": True, "lr": 1e-3}
+    options = QUICK | {"branches": "joint", "lr": 1e-3}
 
     class Stop(Exception):
         pass
@@ -268,7 +268,7 @@ def test_the_threshold_of_a_preset_is_the_backbones(tmp_path):
                 **QUICK,
             )
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
-        return state["settings"], state["optimiser"]["param_groups"][0]["betas"]
+        return state["settings"], state["parts"]["optimiser"]["param_groups"][0]["betas"]
 
     paper, public = look("paper"), look("sempart_star")
     assert '"tau": 0.5' in paper[0] and '"tau": 0.5' in public[0]

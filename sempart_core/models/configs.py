@@ -96,4 +96,5 @@ CONFIGS = {
         final_norm=False,
         source="segmentation-tricks segmenter_model.py, protocols 1.4",
     ),
+    "compact": SempartConfig(blocks=(64, 32, 16, 16), source="ours: the paper's with a refiner for a CPU"),
 }

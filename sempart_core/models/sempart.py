@@ -164,7 +164,13 @@ class Sempart(nn.Module):
         q, k, _ = self.encoder[-1].attention.project(t)
         return (q[:, :, :1] @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)[:, :, 0, 1:]
 
-    def logits(self, x: Tensor, images: Tensor | None = None, grid: tuple[int, int] | None = None) -> Masks:
+    def logits(
+        self,
+        x: Tensor,
+        images: Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+        detach: bool = False,
+    ) -> Masks:
         """Masks before the sigmoid; arguments and errors as :meth:`forward`."""
         grid = self._grid(x, images, grid)
         t = self.encode(x)
@@ -179,9 +185,16 @@ class Sempart(nn.Module):
                     f"images lie in [{low:.3g}, {high:.3g}]: give RGB in [0, 1], not normalised"
                 )
             images = (images - self.mean) / self.std
-        return Masks(coarse, self.refiner(t.mT.unflatten(2, grid), images))
+        tokens = t.detach() if detach else t
+        return Masks(coarse, self.refiner(tokens.mT.unflatten(2, grid), images))
 
-    def forward(self, x: Tensor, images: Tensor | None = None, grid: tuple[int, int] | None = None) -> Masks:
+    def forward(
+        self,
+        x: Tensor,
+        images: Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+        detach: bool = False,
+    ) -> Masks:
         """Coarse and fine soft masks.
 
         Parameters
@@ -193,6 +206,8 @@ class Sempart(nn.Module):
         grid : (int, int), optional
             ``(h, w)``. If not given, the size of ``images`` by the patch, or else a square. With it the
             photograph may have any size from the grid's up, and the fine mask has the photograph's.
+        detach : bool
+            The fine branch reads the tokens as constants: its gradient ends there (figure 7b).
 
         Returns
         -------
@@ -204,7 +219,7 @@ class Sempart(nn.Module):
         SempartError
             Features, grid and photograph that do not fit each other or the network.
         """
-        out = self.logits(x, images, grid)
+        out = self.logits(x, images, grid, detach)
         return Masks(*(None if m is None else _sigmoid(m) for m in out))
 
     def save(self, path: str | os.PathLike) -> pathlib.Path:

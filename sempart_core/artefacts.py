@@ -1,0 +1,78 @@
+"""Trained heads by what made them: the same call trains once and loads from then on.
+
+An artefact is a folder ``trained/<16 hexadecimal digits>`` of the cache, named by the hash of all that
+decides the weights: arguments, photographs, backbone, versions, and the code of the modules in
+:data:`DECIDING`, comments and docstrings aside.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import pathlib
+
+import filelock
+
+from .errors import SempartError
+from .models import Sempart, load_head
+from .paths import cache_dir, ensure
+from .records import versions
+from .training_files import HEAD, load_state
+
+#: Modules that decide the weights, as files of the package.
+DECIDING = (
+    "affinity.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
+    "training_data.py", "training_loop.py", "training_step.py",
+)  # fmt: skip
+#: Names of values in those modules that do not count, because the arguments hold what was chosen of them.
+PRESETS = ("CONFIGS", "OBJECTIVES")
+
+
+def key_of(settings: dict, **more) -> str:
+    """16 hexadecimal digits of everything that decides the weights; ``settings`` and ``more`` become JSON."""
+    library = {k: v for k, v in versions().items() if k in ("torch", "timm")}
+    said = {"settings": settings, "versions": library, "source": source_digest(), **more}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def source_digest() -> str:
+    """Hash of the code of :data:`DECIDING` without comments, docstrings and the values of :data:`PRESETS`."""
+    digest = hashlib.sha256()
+    for name in DECIDING:
+        tree = ast.parse((pathlib.Path(__file__).parent / name).read_bytes())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [n for n in body if not _silent(n)] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()
+
+
+def _silent(node: ast.stmt) -> bool:
+    """A docstring, or a table of presets."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in PRESETS
+
+
+def place_of(key: str) -> pathlib.Path:
+    """The folder of an artefact; made if absent."""
+    return ensure(cache_dir() / "trained" / key)
+
+
+def lock(folder: pathlib.Path) -> filelock.BaseFileLock:
+    """To be held while an artefact is trained, so that two notebooks do not train the same one."""
+    return filelock.FileLock(folder.with_suffix(".lock"))
+
+
+def finished(folder: pathlib.Path, device: object = "cpu") -> tuple[Sempart, list[dict], int] | None:
+    """Network, log and best epoch of an artefact; None while it is not whole (the head is written last)."""
+    try:
+        model = load_head(folder / HEAD, device)
+        log = load_state(folder)["log"]
+    except SempartError:
+        return None
+    return model, log, int(model.about["epoch"])

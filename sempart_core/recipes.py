@@ -1,0 +1,40 @@
+"""Whole trainings by name: keyword arguments of :func:`sempart_core.train.train`."""
+
+from __future__ import annotations
+
+import inspect
+
+from .losses import one_of
+from .train import train
+
+_PAPER = {"config": "paper", "objective": "paper", "optimiser": "paper", "lr": 1e-4, "batch": 8, "size": 320}
+_COMPACT = {
+    "config": "compact", "objective": "compact", "optimiser": "paper", "lr": 1e-3, "batch": 8, "size": 224,
+}  # fmt: skip
+
+#: ``paper``: SEMPART section 4.1. ``sempart_star``: the public re-implementation (protocols 1.4). ``compact``:
+#: ours, for two cores. ``demo``: the same on the few scenes of the demo set.
+RECIPES: dict[str, dict] = {
+    "paper": {**_PAPER, "epochs": 20},
+    "sempart_star": {
+        **dict.fromkeys(("config", "objective", "optimiser", "augment"), "sempart_star"),
+        "lr": 1e-4, "batch": 8, "size": 320, "epochs": 30,
+    },
+    "compact": {**_COMPACT, "epochs": 6, "coarse_epochs": 2},
+    "demo": {**_COMPACT, "epochs": 4, "coarse_epochs": 1},
+}  # fmt: skip
+
+
+def recipe(name: str, **changes) -> dict:
+    """Keyword arguments of a training, some of them changed: ``train(images, backbone, **recipe("demo"))``.
+
+    Raises
+    ------
+    SempartError
+        Unknown name, or a key that :func:`~sempart_core.train.train` does not have.
+    """
+    one_of(name, "recipe", RECIPES)
+    known = [k for k, p in inspect.signature(train).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in changes:
+        one_of(key, "key of a recipe", known)
+    return {**RECIPES[name], **changes}

@@ -1,0 +1,119 @@
+"""One batch of a training: masks of the branches that train, their loss, and what the log says of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import SempartError
+from .models import Masks
+from .objective import Objective
+
+#: What is trained: ``joint`` is the paper; ``coarse`` the coarse branch alone; ``detached`` both, but the
+#: losses of the fine mask do not reach the encoder and the coarse branch (SEMPART table 4, figure 7b);
+#: ``fine`` the fine mask directly, its means over patches in the place of the coarse mask (figure 7c).
+BRANCHES = ("joint", "coarse", "detached", "fine")
+#: A mask whose values span less than this is constant: no threshold that survives an epoch splits it.
+CONSTANT = 0.05
+
+
+class TrainingError(SempartError):
+    """The numbers went wrong: a loss that is not finite, or masks that became constant.
+
+    ``log`` holds the rows of the epochs so far, that of the collapse included.
+    """
+
+    log: tuple[dict, ...] = ()
+
+
+class Meter:
+    """Means over photographs of what a batch says."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.n = 0
+
+    def add(self, terms: dict[str, Tensor], coarse: Tensor) -> None:
+        """Enter the terms (means over the batch) and the ``B x h x w`` masks of one batch."""
+        S = coarse.detach().flatten(1)
+        said = {k: v.item() for k, v in terms.items()}
+        said["constant"] = ((S.amax(1) - S.amin(1)) < CONSTANT).float().mean().item()
+        said["decided"] = (S - 0.5).abs().mean().item()
+        for k, v in said.items():
+            self.sums[k] = self.sums.get(k, 0.0) + v * len(S)
+        self.n += len(S)
+
+    def means(self) -> dict[str, float]:
+        """By name, over all photographs entered."""
+        return {k: v / self.n for k, v in self.sums.items()}
+
+
+def loss(
+    model: nn.Module,
+    objective: Objective,
+    x: Tensor,
+    images: Tensor | None,
+    grid: tuple[int, int],
+    *,
+    branches: str,
+    meter: Meter,
+    epoch: int,
+    amp: bool = False,
+) -> Tensor:
+    """The loss of one batch, entered into ``meter``.
+
+    Parameters
+    ----------
+    model : Module
+        A :class:`~sempart_core.models.sempart.Sempart`, or what wraps it.
+    x, images : Tensor
+        ``B x N x D`` features and ``B x 3 x H x W`` RGB in [0, 1]; without ``branches="coarse"`` both.
+    grid : (int, int)
+        ``(h, w)`` with ``h * w == N``.
+    branches : str
+        One of :data:`BRANCHES`.
+    epoch : int
+        For the sentence of the error.
+    amp : bool
+        Run the network in bfloat16 where torch's autocast does; the losses stay in float32.
+
+    Raises
+    ------
+    TrainingError
+        The masks or the loss are not finite.
+    """
+    images = None if branches == "coarse" else images
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
+        masks = model(x, images, grid, detach=branches == "detached")
+    total = None
+    if all(m is None or torch.isfinite(m).all() for m in masks):
+        if branches == "fine":
+            # The coarse layer gets no gradient: its mask is replaced, and nothing else reads it.
+            masks = Masks(F.adaptive_avg_pool2d(masks.fine[:, None], grid)[:, 0], masks.fine)
+            objective = replace(objective, w_sr=0.0, w_gtv_coarse=0.0)
+        terms = objective(masks.coarse, masks.fine, x, images, detach=branches == "detached")
+        total = terms["total"]
+    if total is None or not math.isfinite(total.item()):
+        raise TrainingError(
+            f"epoch {epoch}: the masks or the loss are not finite (NaN or infinite), so the weights have blown "
+            f"up; train again, into another folder, with a lower learning rate"
+        )
+    meter.add(terms, masks.coarse)
+    return total
+
+
+@torch.no_grad()
+def held_out_means(
+    model: nn.Module, objective: Objective, batches: Iterable[tuple], grid: tuple[int, int], **options
+) -> dict[str, float]:
+    """The same numbers on photographs that give no gradient, in evaluation mode; options as :func:`loss`."""
+    model.eval()
+    meter = Meter()
+    for x, images in batches:
+        loss(model, objective, x, images, grid, meter=meter, **options)
+    return meter.means()
