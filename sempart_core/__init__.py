@@ -12,9 +12,38 @@ __all__ = ["Features", "SempartError", "__version__", "load"]
 
 
 def load(name: str, device="cpu", weights=None):
-    """A registered network by name, with its weights: :func:`sempart_core.backbones.load_backbone`."""
-    from .backbones import load_backbone  # timm is imported only when a network is asked for
+    """A registered network by name, in evaluation mode.
 
+    Parameters
+    ----------
+    name : str
+        A backbone (:func:`sempart_core.backbones.load_backbone`) or a head that ships
+        (:data:`sempart_core.heads.HEADS`).
+    device : str or torch.device
+        Where it computes.
+    weights : path, optional
+        Weight file of a backbone, if not the registered one.
+
+    Returns
+    -------
+    ~sempart_core.backbones.Backbone or ~sempart_core.models.sempart.Sempart
+
+    Raises
+    ------
+    SempartError
+        Unknown name, ``weights`` for a head, or weights that are absent or damaged.
+    """
+    from .backbones import BACKBONES, load_backbone  # torch is imported only when a network is asked for
+    from .heads import HEADS
+
+    if name in HEADS:
+        if weights is not None:
+            raise SempartError(f"{name!r} is a head, whose weights ship: leave weights out")
+        return HEADS[name](device)
+    if name not in BACKBONES:
+        raise SempartError(
+            f"unknown network {name!r}; choose a head ({', '.join(HEADS)}) or a backbone ({', '.join(BACKBONES)})"
+        )
     return load_backbone(name, device=device, weights=weights)
 
 

@@ -31,6 +31,7 @@ class Kind(enum.StrEnum):
     """What ``sempart list`` can list."""
 
     methods = "methods"
+    heads = "heads"
     backbones = "backbones"
     datasets = "datasets"
     presets = "presets"
@@ -41,6 +42,8 @@ def registry(kind: Kind):
     """The registry of a kind."""
     if kind is Kind.methods:
         from .methods import METHODS as found
+    elif kind is Kind.heads:
+        from .heads import HEADS as found
     elif kind is Kind.backbones:
         from .backbones import BACKBONES as found
     elif kind is Kind.datasets:

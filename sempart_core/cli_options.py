@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .cli_common import BACKBONE
+
 MethodName = Annotated[str, typer.Option("--method", help="Method by name; see 'sempart list methods'.")]
 BackboneName = Annotated[
     str, typer.Option("--backbone", help="Feature extractor by name; see 'sempart list backbones'.")
@@ -14,12 +16,41 @@ BackboneName = Annotated[
 Size = Annotated[
     int, typer.Option(min=16, help="Side in pixels of the square the network sees; tau depends on it.")
 ]
+NetBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help=f"Feature extractor by name; see 'sempart list backbones'. Default: the one the head of method "
+        f"sempart was trained on, {BACKBONE} for the other methods.",
+    ),
+]
+NetSize = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        min=16,
+        help="Side in pixels of the square the network sees; tau depends on it. Default: the side the head of "
+        "method sempart was trained on, 224 for the other methods.",
+    ),
+]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_NAME",
+        help="Head of method sempart: a file made by 'sempart train', or a name of 'sempart list heads'. "
+        "Default: the one that ships.",
+    ),
+]
+Branch = Annotated[
+    str | None,
+    typer.Option(help="Branch of method sempart: fine or coarse. Default: fine, where the head has it."),
+]
 Feature = Annotated[
     str | None,
     typer.Option(
         metavar="KIND@BLOCK",
         help="Features of the graph: tokens, queries, keys or values of a block counted from 0, e.g. "
-        "queries@11. Default: the backbone's.",
+        "queries@11. Default: the head's for method sempart, the backbone's for the others.",
     ),
 ]
 Tau = Annotated[

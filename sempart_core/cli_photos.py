@@ -12,23 +12,30 @@ import typer
 
 from .cli_common import BACKBONE, Kind, bar, check_refiner, count, load, none, registry, say
 from .cli_options import (
-    BackboneName,
+    Branch,
     Device,
     Feature,
     Foreground,
+    Head,
     Images,
     ListFile,
     Masks,
     MethodName,
     Metric,
+    NetBackbone,
+    NetSize,
     Refine,
     Resample,
-    Size,
     Tau,
     Variant,
     Void,
     Weights,
 )
+
+#: Refinement of a cut-out where --refine is not given: of method sempart, and of the others, whose masks are
+#: as coarse as the patches. None for none.
+SEMPART_REFINE: str | None = "bilateral"
+OTHER_REFINE: str | None = "bilateral"
 
 
 def segment(
@@ -37,9 +44,11 @@ def segment(
         typer.Argument(metavar="PHOTO...", help="Photographs, or folders of them (not their sub-folders)."),
     ],
     out: Annotated[pathlib.Path, typer.Option("--out", "-o", help="Folder for the results; made if absent.")],
-    method: MethodName = "tokencut",
-    backbone: BackboneName = BACKBONE,
-    size: Size = 224,
+    method: MethodName = "sempart",
+    head: Head = None,
+    branch: Branch = None,
+    backbone: NetBackbone = None,
+    size: NetSize = None,
     foreground: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +56,13 @@ def segment(
             "'none' for the method's own rule."
         ),
     ] = "least-corners",
-    refine: Refine = "bilateral",
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            help="Edge-aware refinement of the mask: none, guided, bilateral or crf. Default: "
+            f"{SEMPART_REFINE or 'none'} for method sempart, {OTHER_REFINE or 'none'} for the others."
+        ),
+    ] = None,
     feature: Feature = None,
     tau: Tau = None,
     variant: Variant = None,
@@ -60,26 +75,33 @@ def segment(
     NAME_overlay.png, and boxes.json for all. A photograph that cannot be read is named and skipped; the
     exit code is then 2.
 
-    The defaults are chosen for cut-outs: --foreground least-corners and --refine bilateral. 'sempart
-    evaluate' measures the method as it is: its own rule for the foreground, and no refinement.
+    The defaults are chosen for cut-outs: the head that ships, --foreground least-corners and a refinement.
+    'sempart evaluate' measures the method as it is: its own rule for the foreground, and no refinement.
     """
     from . import segment as work
     from .evaluate import build_method
 
+    if refine is None:
+        refine = SEMPART_REFINE if method == "sempart" else OTHER_REFINE
     refine, foreground = none(refine), none(foreground)
     check_refiner(refine)
-    made = build_method(method, foreground=foreground, variant=variant)
-    net = load(backbone, weights, device)
-    layer = feature or net.default_layer
+    made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
+    name = backbone or made.default_backbone or BACKBONE
+    made.check(name, feature, tau)
+    net = load(name, weights, device)
+    layer = feature or made.default_feature or net.default_layer
+    own_tau = getattr(made, "tau", None)
+    of_head = {k: v for k in ("head", "head_name", "branch") if (v := getattr(made, k, None)) is not None}
     about = {
         "method": method,
+        **of_head,
         "variant": variant or _default(type(made), "variant"),
-        "foreground": foreground or "the method's own rule",
+        "foreground": getattr(made, "foreground", None) or "the method's own rule",
         "backbone": net.name,
         "sha256": net.sha256,
         "feature": layer,
-        "tau": net.tau(layer) if tau is None else tau,
-        "size": size,
+        "tau": next((t for t in (tau, own_tau) if t is not None), net.tau(layer)),
+        "size": made.default_size if size is None else size,
         "refine": refine or "none",
     }
     report = work.segment(
@@ -108,8 +130,10 @@ def evaluate(
     list_file: ListFile = None,
     void: Void = None,
     method: MethodName = "tokencut",
-    backbone: BackboneName = BACKBONE,
-    size: Size = 224,
+    head: Head = None,
+    branch: Branch = None,
+    backbone: NetBackbone = None,
+    size: NetSize = None,
     metric: Metric = "tokencut",
     foreground: Foreground = None,
     refine: Refine = None,
@@ -132,8 +156,8 @@ def evaluate(
     A photograph whose image or mask file cannot be read is named and left out; the exit code is then 2.
 
     The defaults measure the method as it is: its own rule for the foreground, and no refinement. 'sempart
-    segment' has others, made for cut-outs; to measure those, give --foreground least-corners --refine
-    bilateral.
+    segment' has others, made for cut-outs; to measure those, give --method sempart --foreground least-corners
+    and the --refine that its help names, such as bilateral.
     """
     from .datasets import load_dataset
     from .evaluate import build_method
@@ -142,12 +166,14 @@ def evaluate(
     foreground, refine = none(foreground), none(refine)
     registry(Kind.presets)[metric]
     check_refiner(refine)
-    made = build_method(method, foreground=foreground, variant=variant)
+    made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
+    name = backbone or made.default_backbone or BACKBONE
+    made.check(name, feature, tau)
     dataset = load_dataset("folder", images=images, masks=masks, list_file=list_file, void=void, limit=limit)
     result = measure(
         dataset,
         made,
-        load(backbone, weights, device),
+        load(name, weights, device),
         size=size,
         preset=metric,
         refine=refine,

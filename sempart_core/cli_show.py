@@ -15,7 +15,7 @@ def list_(
     kind: Annotated[Kind | None, typer.Argument(help="One kind only; default: all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cards as one JSON object.")] = False,
 ) -> None:
-    """Print the cards: what each method, backbone, data set, metric preset and refiner is."""
+    """Print the cards: what each method, head, backbone, data set, metric preset and refiner is."""
     kinds = [kind] if kind else list(Kind)
     cards = {str(k): registry(k).cards() for k in kinds}
     if as_json:

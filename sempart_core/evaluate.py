@@ -57,7 +57,7 @@ def evaluate(
     method: Method | str,
     backbone: Backbone | str | None = None,
     *,
-    size: int = 224,
+    size: int | None = None,
     preset: str = "tokencut",
     foreground: str | None = None,
     refine: str | None = None,
@@ -87,8 +87,8 @@ def evaluate(
         A name is built with ``foreground``, ``variant`` and ``params``.
     backbone : Backbone or str, optional
         Not needed with ``features``; then only named in the provenance.
-    size : int
-        Side of the network's square input in pixels.
+    size : int, optional
+        Side of the network's square input in pixels; by default what the method was trained on, else 224.
     preset : str
         Metric preset of :data:`sempart_core.metrics.PRESETS`.
     refine : str, optional
@@ -97,7 +97,7 @@ def evaluate(
         "bilinear", or "nearest" as TokenCut's code enlarges its masks. Interpolation turns a binary mask
         into a soft one at its rim, which raises max F-beta above the F-beta of that mask.
     feature, tau
-        Feature ``kind@block`` of the graph and threshold; None for the backbone's.
+        Feature ``kind@block`` of the graph and threshold; None for the method's, else the backbone's.
     features : sequence of Features, optional
         From :func:`extract_dataset` on the same data set; nothing is extracted then.
     seed : int
@@ -132,10 +132,12 @@ def evaluate(
         )
     pixels = method.reads_pixels and features is None
     if pixels:  # no backbone takes part, so none is named in the provenance
-        backbone, size = None, method.default_size
+        backbone, size = None, None
     backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
     if features is None and backbone is None and not pixels:
         raise SempartError("evaluate needs a backbone, or features extracted before; pass one of them")
+    method.check(backbone.name if backbone else None, feature, tau)
+    size = method.default_size if size is None else size
     if features is not None and sum(map(len, features)) != len(dataset):
         raise SempartError(
             f"{sum(map(len, features))} features for {len(dataset)} photographs; extract them from this data set"
@@ -153,12 +155,14 @@ def evaluate(
         with _timed(clock, "extract"):
             if part is None:
                 x = to_tensor([s.image for s in samples], size)
+                layer = feature or method.default_feature
                 if pixels:
                     f = Features.of_pixels(x)
                 else:
-                    f = extract(backbone, x, feature=feature, tau=tau, policy=method.policy, cache=cache)
+                    f = extract(backbone, x, feature=layer, tau=tau, policy=method.policy, cache=cache)
             else:
-                f = _choose(part, backbone, feature, tau)
+                own = method.default_feature if method.default_feature in part.layers else None
+                f = _choose(part, backbone, feature or own, tau)
         with _timed(clock, "predict"):
             prediction = method.predict(f)
         for i, sample in enumerate(samples):

@@ -41,13 +41,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         truncated.
     """
     with _open(path) as im:
-        im = ImageOps.exif_transpose(im)
+        ImageOps.exif_transpose(im, in_place=True)  # no copy of a photograph that is upright
         if im.mode.startswith("I;16") or im.mode in ("I", "F"):
             im = _to_8bit(im)
         if im.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in im.info:
             im = im.convert("RGBA")
             im = Image.alpha_composite(Image.new("RGBA", im.size, (255, 255, 255, 255)), im)
-        return np.array(im.convert("RGB"))
+        return np.array(im if im.mode == "RGB" else im.convert("RGB"))
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage
 
 from . import refine as refiners
 from . import regions
 from .backbones import Backbone
+from .cutouts import cutout, overlay, png
 from .errors import SempartError
 from .extraction import extract
 from .images import read_image, resize, to_tensor
@@ -29,17 +28,11 @@ from .records import write_bytes, write_text
 #: costs grow with the area, and its windows in pixels are meant for photographs of this order.
 WORKING_SIDE = 512
 
-#: Slope of alpha at the edge of a cut-out: a refined mask is grey inside the object too, and a cut-out
-#: with that alpha would be a ghost. From 1/2 +- 1/(2 EDGE) on it is solid or gone.
-EDGE = 8
-
 #: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge.
 REFINE = {"guided": {"guide": "color"}}
 
 #: Regions smaller than this share of the photograph get no box.
 SPECK = 0.002
-
-OVERLAY_COLOUR = (230, 60, 30)
 
 
 @dataclass
@@ -55,7 +48,7 @@ def cut(
     image: np.ndarray,
     method: Method,
     backbone: Backbone,
-    size: int = 224,
+    size: int | None = None,
     refine: str | None = None,
     feature: str | None = None,
     tau: float | None = None,
@@ -69,21 +62,28 @@ def cut(
     ----------
     image : ndarray
         ``H x W x 3`` uint8.
-    size : int
-        Side in pixels of the square the network sees.
+    size : int, optional
+        Side in pixels of the square the network sees; None for the method's.
     refine : str, optional
         A name of :data:`sempart_core.refine.REFINERS`; None for plain interpolation.
     feature, tau
-        Feature ``kind@block`` of the graph and its threshold; None for the backbone's.
+        Feature ``kind@block`` of the graph and its threshold; None for the method's, else the backbone's.
 
     Returns
     -------
     (ndarray, bool)
         ``H x W`` float32 in [0, 1].
+
+    Raises
+    ------
+    SempartError
+        A backbone, feature or size that the method cannot use.
     """
+    method.check(backbone.name, feature, tau)
     H, W = image.shape[:2]
-    x = to_tensor([image], size)
-    prediction = method.predict(extract(backbone, x, feature=feature, tau=tau, policy=method.policy))
+    x = to_tensor([image], method.default_size if size is None else size)
+    layer = feature or method.default_feature
+    prediction = method.predict(extract(backbone, x, feature=layer, tau=tau, policy=method.policy))
     scale = min(1.0, WORKING_SIDE / max(H, W)) if refine else 1.0
     h, w = max(1, round(H * scale)), max(1, round(W * scale))
     soft = prediction.resize((h, w)).soft.float().cpu()
@@ -103,51 +103,13 @@ def _one_sided(mask: torch.Tensor) -> bool:
     return bool(mask.all()) or not mask.any()
 
 
-def matte(soft: np.ndarray) -> np.ndarray:
-    """Alpha in [0, 1] of a cut-out from a soft mask: grey only at the edge, see :data:`EDGE`."""
-    return ((soft - 0.5) * EDGE + 0.5).clip(0, 1)
-
-
-def overlay(image: np.ndarray, mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The photograph with the background dimmed, the mask tinted and outlined, and its boxes drawn.
-
-    Parameters
-    ----------
-    image : ndarray
-        ``H x W x 3`` uint8.
-    mask : ndarray
-        ``H x W`` bool.
-    boxes : ndarray
-        ``n x 4`` pixels, right and bottom exclusive.
-    """
-    width = max(1, round(min(mask.shape) / 250))
-    out = image.astype(np.float32)
-    colour = np.array(OVERLAY_COLOUR, np.float32)
-    out[~mask] *= 0.55
-    out[mask] = 0.75 * out[mask] + 0.25 * colour
-    out[mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)] = colour
-    for x0, y0, x1, y1 in np.round(boxes).astype(int):
-        frame = np.zeros_like(mask)
-        frame[y0:y1, x0:x1] = True
-        frame[y0 + width : y1 - width, x0 + width : x1 - width] = False
-        out[frame] = 255
-    return out.round().astype(np.uint8)
-
-
-def save_png(array: np.ndarray, path: pathlib.Path) -> None:
-    """Write a PNG as a whole or not at all."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
-
-
 def segment(
     paths: Iterable[str | os.PathLike],
     out: str | os.PathLike,
     method: Method,
     backbone: Backbone,
     *,
-    size: int = 224,
+    size: int | None = None,
     refine: str | None = None,
     feature: str | None = None,
     tau: float | None = None,
@@ -158,7 +120,7 @@ def segment(
     """Segment photographs into ``out``.
 
     Each photograph gets ``<name>_mask.png`` (0 and 255), ``<name>_cutout.png`` (RGBA, alpha soft at
-    the edge) and ``<name>_overlay.png``. ``boxes.json`` holds a box for every region, in pixels of the
+    the edge) and ``<name>_overlay.png`` (reduced if large). ``boxes.json`` holds a box for every region, in pixels of the
     upright photograph, 0-based, right and bottom exclusive; entries of earlier runs stay. A photograph
     that cannot be read is reported and skipped.
 
@@ -180,8 +142,10 @@ def segment(
     Raises
     ------
     SempartError
-        ``out`` is no folder or cannot be written, or its ``boxes.json`` is not one of ours.
+        ``out`` is no folder or cannot be written, its ``boxes.json`` is not one of ours, or the method was
+        trained on another backbone or feature.
     """
+    method.check(backbone.name, feature, tau)
     out = pathlib.Path(out)
     entries = _read_boxes(out / "boxes.json")
     own = {(out / f"{name}_{kind}.png").resolve() for name in entries for kind in KINDS}
@@ -213,16 +177,9 @@ def segment(
                 say(f"{photo}: {refine} left an empty or full mask; the mask before it is written instead")
             mask = soft > 0.5
             boxes = regions.boxes_of(mask, min_area=max(1, round(SPECK * mask.size)))
-            # Half rounds down: alpha is above 127 exactly where the mask is.
-            alpha = np.ceil(matte(soft) * 255 - 0.5).astype(np.uint8)
             with _disk(out):
-                pictures = (
-                    mask.astype(np.uint8) * 255,
-                    np.dstack([image, alpha]),
-                    overlay(image, mask, boxes),
-                )
-                for kind, picture in zip(KINDS, pictures, strict=True):
-                    save_png(picture, out / f"{name}_{kind}.png")
+                for kind, data in zip(KINDS, _drawn(image, soft, mask, boxes), strict=True):
+                    write_bytes(out / f"{name}_{kind}.png", data)
             entries[name] = {
                 "photo": relative(photo, out),
                 "width": mask.shape[1],
@@ -239,6 +196,17 @@ def segment(
             with _disk(out):
                 write_text(out / "boxes.json", "{\n" + text + "\n}\n")
     return report
+
+
+def _drawn(image: np.ndarray, soft: np.ndarray, mask: np.ndarray, boxes: np.ndarray) -> list[bytes]:
+    """The pictures of :data:`~sempart_core.photo_files.KINDS` as PNG, drawn and encoded side by side."""
+    draw = (
+        lambda: png(mask.astype(np.uint8) * 255),
+        lambda: png(cutout(image, soft)),
+        lambda: png(overlay(image, mask, boxes)),
+    )
+    with ThreadPoolExecutor(len(draw)) as pool:
+        return list(pool.map(lambda make: make(), draw))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from sempart_core import cli, segment
 from sempart_core.images import read_image
 
 colour_backbone.register()
-NET = ["--backbone", colour_backbone.NAME, "--size", "112"]
+NET = ["--method", "tokencut", "--backbone", colour_backbone.NAME, "--size", "112"]
 
 
 @pytest.fixture(autouse=True)
@@ -90,8 +90,9 @@ def test_photographs_of_every_mode_and_size(tmp_path):
         assert mask.shape == source.shape[:2] and set(np.unique(mask)) <= {0, 255}
         assert cutout.mode == "RGBA" and overlay.mode == "RGB"
         assert cutout.size == overlay.size == mask.shape[::-1]
-        np.testing.assert_array_equal(np.array(cutout)[..., :3], source)
-        np.testing.assert_array_equal(np.array(cutout)[..., 3] > 127, mask > 0)
+        alpha = np.array(cutout)[..., 3]
+        np.testing.assert_array_equal(np.array(cutout)[..., :3], np.where(alpha[..., None], source, 0))
+        np.testing.assert_array_equal(alpha > 127, mask > 0)
         assert (boxes[name]["width"], boxes[name]["height"]) == mask.shape[::-1]
         if want is not None:
             assert iou(mask > 0, want) > 0.85, name
@@ -436,7 +437,7 @@ def test_a_feature_cache_that_cannot_be_made_is_a_sentence(voc, monkeypatch):
 
 def test_cards():
     text = run("list").stdout
-    for name in ("tokencut", "dinov2_vits14_reg_mri", "selfmask", "guided"):
+    for name in ("tokencut", "dinov2_vits14_reg_mri", "selfmask", "guided", "sempart-dinov2-reg-mri"):
         assert re.search(rf"^  {name}$", text, re.M)
     cards = json.loads(run("list", "methods", "--json").stdout)
     assert {c["name"] for c in cards["methods"]} >= {"tokencut", "lost", "deep-spectral", "dino-seg"}

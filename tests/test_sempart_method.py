@@ -20,7 +20,7 @@ class Red(Sempart):
         super().__init__(SempartConfig(dim=3, patch=14, width=8, dim_head=4, mlp=8, blocks=(8,)), about)
         self.sign = nn.Parameter(torch.tensor(sign))
 
-    def logits(self, x, images=None, grid=None):
+    def logits(self, x, images=None, grid=None, detach=False):
         coarse = self.sign * 20 * x[..., 0].unflatten(1, grid)
         fine = None if images is None else self.sign * 20 * (images[:, 0] - 0.5)
         return type(super().logits(x, None, grid))(coarse, fine)
@@ -34,9 +34,9 @@ def features(**options):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_object_is_the_side_with_fewer_corners_whatever_the_network_calls_it(sign):
     f, mask = features()
-    coarse = METHODS["sempart"](head=Red(sign)).predict(f)
+    coarse = METHODS["sempart"](head=Red(sign), branch="coarse").predict(f)
     assert torch.equal(coarse.mask[0], mask[7::14, 7::14])
-    fine = METHODS["sempart"](head=Red(sign), branch="fine").predict(f)
+    fine = METHODS["sempart"](head=Red(sign)).predict(f)
     assert torch.equal(fine.mask[0], mask)
     for p in (coarse, fine):
         assert torch.equal(p.mask, p.soft > 0.5)
@@ -46,7 +46,7 @@ def test_the_object_is_the_side_with_fewer_corners_whatever_the_network_calls_it
 
 def test_without_a_rule_the_networks_own_side_stays():
     f, mask = features()
-    p = METHODS["sempart"](head=Red(-1.0), foreground=None).predict(f)
+    p = METHODS["sempart"](head=Red(-1.0), branch="coarse", foreground=None).predict(f)
     assert torch.equal(p.mask[0], ~mask[7::14, 7::14])
 
 
@@ -70,15 +70,16 @@ def test_evaluation_names_the_head_without_its_path(tmp_path):
     assert found.metrics["iou"] > 0.9
     assert found.provenance["method"] == "sempart"
     assert found.provenance["params"] == {
-        "branch": "coarse",
+        "branch": "fine",
         "foreground": "least-corners",
         "head": method.head,
+        "head_name": None,
     }
 
 
 def test_features_of_another_layer_are_chosen_or_refused():
     net, (image, mask) = ColourBackbone(), scene()
-    method = METHODS["sempart"](head=Red(backbone=net.name, feature="tokens@0"))
+    method = METHODS["sempart"](head=Red(backbone=net.name, feature="tokens@0"), branch="coarse")
     both = net.extract(to_tensor([image]), layers=["keys@0", "tokens@0"])
     assert torch.equal(method.predict(both).mask[0], torch.from_numpy(mask[7::14, 7::14]))
     with pytest.raises(SempartError, match="trained on test_colour/tokens@0, these features are"):
@@ -88,11 +89,18 @@ def test_features_of_another_layer_are_chosen_or_refused():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: METHODS["sempart"](), "needs head="),
         (lambda: METHODS["sempart"](head=Red(), branch="middle"), "coarse, fine"),
         (lambda: METHODS["sempart"](head=Red(), foreground="x"), "least-corners"),
         (lambda: METHODS["sempart"](head="nowhere.safetensors"), "no such file"),
-        (lambda: METHODS["sempart"](head=Red(fine="False"), branch="fine"), "without its fine branch"),
+        (
+            lambda: METHODS["sempart"](head=Red(branches="coarse"), branch="fine"),
+            "without its fine.*'coarse'",
+        ),
+        (
+            lambda: METHODS["sempart"](head=Red(branches="fine"), branch="coarse"),
+            "without its coarse.*'fine'",
+        ),
+        (lambda: METHODS["sempart"](head=Red(size="large")).default_size, "size='large'.*no number"),
         (
             lambda: METHODS["sempart"](head=Red(), branch="fine").predict(
                 Features(torch.ones(1, 4, 3), (2, 2))
@@ -101,7 +109,7 @@ def test_features_of_another_layer_are_chosen_or_refused():
         ),
         (
             lambda: METHODS["sempart"](
-                head=Sempart(SempartConfig(dim=5, width=8, heads=1, dim_head=4, mlp=8))
+                head=Sempart(SempartConfig(dim=5, width=8, heads=1, dim_head=4, mlp=8)), branch="coarse"
             ).predict(Features(torch.ones(1, 4, 3), (2, 2))),
             "do not fit this network",
         ),

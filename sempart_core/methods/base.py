@@ -112,9 +112,38 @@ class Method(ABC):
     reads_pixels: ClassVar[bool] = False
     #: ``Record.kind`` if the method itself was trained with labels; None: the features decide
     kind: ClassVar[str | None] = None
+    #: what a method that was trained was trained on; None: it takes any backbone, and the backbone's feature
+    default_backbone: str | None = None
+    default_feature: str | None = None
+    #: side in pixels of the square the network sees, where none is asked for
+    default_size: int = 224
 
     def __init__(self, backbone: Backbone | None = None) -> None:
         self.backbone = backbone
+
+    def check(self, backbone: str | None, feature: str | None = None, tau: float | None = None) -> None:
+        """Refuse, before anything is computed, what a method cannot use.
+
+        Parameters
+        ----------
+        backbone : str or None
+            Its name, None where it is not known.
+        feature, tau
+            As asked for; None for the default.
+
+        Raises
+        ------
+        SempartError
+            Another backbone or feature than the method was trained on.
+        """
+        want, layer = self.default_backbone, self.default_feature
+        if None not in (backbone, want) and backbone != want:
+            raise SempartError(
+                f"this head was trained on the backbone {want!r}, not on {backbone!r}: choose that backbone or "
+                f"another head"
+            )
+        if None not in (feature, layer) and feature != layer:
+            raise SempartError(f"this head was trained on {layer}, not on {feature}: leave the feature out")
 
     def predict(self, x: Tensor | Features) -> Prediction:
         """Predict from ``B x 3 x H x W`` RGB images in [0, 1] or from extracted features.
@@ -129,7 +158,9 @@ class Method(ABC):
                 raise SempartError(
                     f"{type(self).__name__} was given images but no backbone; pass backbone=load_backbone(NAME)"
                 )
-            x = self.backbone.extract(x, policy=self.policy)
+            self.check(self.backbone.name)
+            layers = None if self.default_feature is None else [self.default_feature]
+            x = self.backbone.extract(x, layers, policy=self.policy)
         if x.grid == (1, 1):
             raise SempartError(
                 f"the image is a single patch of {x.patch} pixels, which cannot be cut; give a larger --size"

@@ -14,11 +14,14 @@ import torch
 from .. import foreground as strategies
 from ..errors import SempartError
 from ..features import Features
-from ..models import Sempart, load_head
+from ..heads import open_head
+from ..models import Sempart
 from ..registry import Card
 from .base import METHODS, Method, Prediction, padded_size
 
 BRANCHES = ("coarse", "fine")
+#: Branches that a training leaves usable, by ``about["branches"]``; a head that does not say has both.
+TRAINED = {"coarse": ("coarse",), "fine": ("fine",)}
 
 
 class SempartMethod(Method):
@@ -26,11 +29,12 @@ class SempartMethod(Method):
 
     Parameters
     ----------
-    head : path or Sempart
-        A head saved by :func:`~sempart_core.train.train`, or the network itself.
-    branch : "coarse" or "fine"
+    head : str, path or Sempart, optional
+        A name in :data:`sempart_core.heads.HEADS`, a head saved by :func:`~sempart_core.train.train`, or the
+        network itself. None: the head that ships.
+    branch : "coarse" or "fine", optional
         ``h x w`` masks on the patch grid, or masks at the size of the network's input, which need the pixels
-        in the features.
+        in the features. None: fine, or coarse where the head was trained without its fine branch.
     foreground : str, optional
         A strategy of :mod:`sempart_core.foreground`; None leaves the side to the network, whose choice means
         nothing.
@@ -39,29 +43,68 @@ class SempartMethod(Method):
     def __init__(
         self,
         head: str | os.PathLike | Sempart | None = None,
-        branch: str = "coarse",
+        branch: str | None = None,
         foreground: str | None = "least-corners",
         backbone=None,
     ) -> None:
         super().__init__(backbone)
-        if head is None:
-            raise SempartError("method 'sempart' needs head=: a file made by 'sempart train', or a network")
-        if branch not in BRANCHES:
+        if branch is not None and branch not in BRANCHES:
             raise SempartError(f"unknown branch {branch!r}; choose one of: {', '.join(BRANCHES)}")
         if foreground is not None:
             strategies.STRATEGIES[foreground]
-        self._network = head if isinstance(head, Sempart) else load_head(head)
-        if branch == "fine" and self._network.about.get("fine") == "False":
-            raise SempartError("this head was trained without its fine branch: choose branch='coarse'")
-        self.branch, self.foreground = branch, foreground
+        self._network, self.head_name = open_head(head)
+        trained = TRAINED.get(self._network.about.get("branches"), BRANCHES)
+        if branch is not None and branch not in trained:
+            raise SempartError(
+                f"this head was trained without its {branch} branch: choose branch={trained[0]!r}"
+            )
+        self.branch, self.foreground = branch or trained[-1], foreground
         self.head = _digest(self._network)  # into the provenance, instead of a path
+
+    @property
+    def default_backbone(self) -> str | None:
+        """The backbone the head was trained on; None where it does not say, and so below."""
+        return self._network.about.get("backbone")
+
+    @property
+    def default_feature(self) -> str | None:
+        """The feature ``kind@block`` the head was trained on."""
+        return self._network.about.get("feature")
+
+    @property
+    def default_size(self) -> int:
+        """Side in pixels of the squares the head was trained on."""
+        return int(self._about("size", Method.default_size))
+
+    @property
+    def tau(self) -> float | None:
+        """Threshold of the graph of the training."""
+        return self._about("tau", None)
+
+    def _about(self, key: str, default: float | None) -> float | None:
+        """A number the head says of itself."""
+        said = self._network.about.get(key, "")
+        try:
+            return float(said) if said else default
+        except ValueError as e:
+            raise SempartError(f"this head says {key}={said!r}, which is no number: train it anew") from e
+
+    def check(self, backbone: str | None, feature: str | None = None, tau: float | None = None) -> None:
+        super().check(backbone, feature)
+        if tau is not None:
+            raise SempartError(
+                "tau has no say in method 'sempart': it shaped the head's training; leave it out"
+            )
 
     @torch.no_grad()
     def from_features(self, f: Features) -> Prediction:
         f = self._fitting(f)
         fine = self.branch == "fine"
         if fine and (f.images is None or padded_size(f) != tuple(f.images.shape[-2:])):
-            raise SempartError("the fine branch needs the pixels behind the features, without padding")
+            raise SempartError(
+                "the fine branch needs the pixels behind the features, without padding: keep them "
+                "(keep_images=True), or choose branch='coarse'"
+            )
         network = self._network.to(f.x.device)
         training = network.training
         network.eval()
@@ -105,7 +148,7 @@ METHODS.register(
         "A small network trained on the normalized cut of unlabelled photographs; one pass, no eigenvectors.",
         source="Ravindran and Basavaraj 2023, section 3 and appendices B and C",
         cost="one pass of a small network an image; a training before",
-        extra={"needs": "head: a file made by 'sempart train'"},
+        extra={"head": "one that ships (sempart list heads), or a file made by 'sempart train'"},
     ),
     SempartMethod,
 )

@@ -1,0 +1,66 @@
+"""Make a trained head the one that ships: ``python -m data_scripts.ship_head HEAD.safetensors``.
+
+Copies the file into the package under its registered name and writes its sha256 beside it. The head must say
+what it was trained on, because its card is read from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+
+from sempart_core import heads
+from sempart_core.backbones import BACKBONES
+from sempart_core.checkpoints import sha256_of
+from sempart_core.errors import SempartError
+from sempart_core.models import load_head
+from sempart_core.records import write_bytes, write_text
+
+#: What a head's ``about`` must hold; a training writes all of it.
+NEEDED = ("backbone", "sha256", "feature", "size", "photographs", "n")
+
+
+def ship(path: str | os.PathLike, name: str = heads.DEFAULT) -> pathlib.Path:
+    """Put a head into the package; returns its file there.
+
+    Raises
+    ------
+    SempartError
+        Unknown name, no readable head, or one that does not say what it was trained on.
+    """
+    if name not in heads.WHAT:
+        raise SempartError(f"no head is called {name!r}; choose one of: {', '.join(heads.WHAT)}")
+    path = pathlib.Path(path)
+    about = load_head(path).about
+    if missing := [k for k in NEEDED if not about.get(k)]:
+        raise SempartError(
+            f"{path}: does not say its {', '.join(missing)}; give a head made by sempart train"
+        )
+    if about["backbone"] not in BACKBONES:
+        raise SempartError(
+            f"{path}: trained on {about['backbone']!r}, which is not registered; train it anew"
+        )
+    place = heads.file_of(name)
+    write_bytes(place, path.read_bytes())
+    said = heads.checksums() | {name: sha256_of(place)}
+    write_text(heads.FOLDER / "heads.json", json.dumps(said, indent=1, sort_keys=True) + "\n")
+    return place
+
+
+def main() -> None:
+    """Entry point of ``python -m data_scripts.ship_head``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("head", help="file made by sempart train")
+    parser.add_argument("--name", default=heads.DEFAULT, help="registered name; default: %(default)s")
+    args = parser.parse_args()
+    try:
+        print(ship(args.head, args.name))
+    except SempartError as e:
+        sys.exit(f"ship_head: {e}")
+
+
+if __name__ == "__main__":
+    main()
