@@ -1,13 +1,13 @@
-"""One setting trained with several seeds: means, deviations, and differences to another setting.
+"""Whether one setting differs from another, trained with several seeds: the chance of images and of seeds.
 
-Two sources of chance are kept apart. The images: a paired test over them says whether these *networks*
-differ. The seeds: an interval over them says whether another training would differ the same way.
+A paired test over images says whether these *networks* differ. An interval over seeds says whether other
+trainings would differ the same way. A verdict needs both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,21 +15,23 @@ import numpy as np
 from .errors import SempartError
 from .evaluation import Evaluation
 from .records import Record
-from .statistics import Paired, bootstrap_ci, paired_wilcoxon
+from .statistics import Paired, holm, paired_wilcoxon
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one setting differs from another, trained with the same seeds and measured on the same images.
+    """One setting minus another, trained with the same seeds and measured on the same images.
 
     Parameters
     ----------
     mean, sd : float
-        Of the differences, one a seed; ``sd`` has ``n - 1`` below.
+        Of the differences, one a seed; ``sd`` divides by one less than their number.
     low, high : float
         95 % interval of the mean over seeds (Student's t).
     images : Paired
         Over images, after each image's mean over the seeds was taken.
+    corrected : float
+        The p-value of ``images`` after Holm's correction for all settings compared.
     """
 
     mean: float
@@ -37,73 +39,73 @@ class Difference:
     low: float
     high: float
     images: Paired
+    corrected: float
 
-    def verdict(self, p: float, level: float = 0.05) -> str:
-        """ "lower" or "higher" where the interval leaves out 0 and ``p`` (corrected) is below ``level``.
+    def verdict(self, level: float = 0.05) -> str:
+        """ "lower" or "higher" where the interval leaves out 0 and ``corrected`` is below ``level``.
 
         Else "undecided": the sign could turn with other seeds or other images.
         """
-        if p < level and self.high < 0:
+        if self.corrected < level and self.high < 0:
             return "lower"
-        return "higher" if p < level and self.low > 0 else "undecided"
+        return "higher" if self.corrected < level and self.low > 0 else "undecided"
+
+    def records(self, like: Record) -> list[Record]:
+        """``<metric>_change`` with the interval over seeds, its deviation, the median over images, both p.
+
+        ``like`` is a record of the setting, whose table and row are used.
+        """
+        params = {**like.params, "interval": "Student's t over seeds"}
+        change = replace(like, metric=f"{like.metric}_change", value=self.mean, ci=(self.low, self.high))
+        change = replace(change, params=params)
+        others = {
+            f"{change.metric}_sd": self.sd,
+            f"{change.metric}_median": self.images.median,
+            "p_value": self.images.p,
+            "p_holm": self.corrected,
+        }
+        return [change, *(replace(change, metric=k, value=v, ci=None, preset="") for k, v in others.items())]
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Evaluations of one setting, one a seed, in the order of the seeds and on the same images.
+def compare(
+    settings: Mapping[str, Sequence[Evaluation]], base: Sequence[Evaluation], metric: str = "iou"
+) -> dict[str, Difference]:
+    """Each setting minus the base, paired by seed and by image.
+
+    Parameters
+    ----------
+    settings : dict
+        Name -> evaluations, one a seed in the order of ``base``. The p-values are corrected for their number.
+    base : sequence of Evaluation
+    metric : str
+        One that is a mean over images.
 
     Raises
     ------
     SempartError
-        Fewer than two, or other images in one of them.
+        A setting with another number of seeds or other images, or fewer than two seeds.
     """
-
-    runs: tuple[Evaluation, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "runs", tuple(self.runs))
-        if len(self.runs) < 2:
-            raise SempartError(f"{len(self.runs)} evaluation: a deviation over seeds needs two at least")
-        if any(r.names != self.runs[0].names for r in self.runs):
-            raise SempartError("the seeds were measured on different images: give each the same data set")
-
-    def per_image(self, metric: str = "iou") -> np.ndarray:
-        """``m`` means over the seeds, one an image."""
-        return np.mean([r.per_image[metric] for r in self.runs], axis=0)
-
-    def means(self, metric: str = "iou") -> np.ndarray:
-        """Means over the images, one a seed."""
-        return np.array([r.per_image[metric].mean() for r in self.runs])
-
-    def minus(self, other: Seeds, metric: str = "iou") -> Difference:
-        """This setting minus the other, paired by seed and by image; SempartError if they do not pair."""
-        if len(self.runs) != len(other.runs) or self.runs[0].names != other.runs[0].names:
-            raise SempartError("a paired difference needs as many seeds and the same images on both sides")
-        d = self.means(metric) - other.means(metric)
-        half = student_half_width(d)
-        images = paired_wilcoxon(self.per_image(metric), other.per_image(metric))
-        return Difference(float(d.mean()), float(d.std(ddof=1)), d.mean() - half, d.mean() + half, images)
-
-    def records(self, table: str, row: str, metrics: Sequence[str] = ("iou",), **changes) -> list[Record]:
-        """Two records a metric: the mean over images and seeds, and ``<metric>_sd``, its deviation over seeds.
-
-        The interval of the mean is over images.
-        """
-        heads = [str(r.provenance["params"].get("head", "")) for r in self.runs]
-        out = []
-        for metric in metrics:
-            (first,) = self.runs[0].records(table, row, only=[metric])
-            params = {**first.params, "head": " ".join(heads), "seeds": len(heads)}
-            values = self.per_image(metric).astype(float)
-            first = replace(first, value=float(values.mean()), ci=bootstrap_ci(values, seed=first.seed))
-            first = replace(first, params=params, **changes)
-            sd = float(self.means(metric).std(ddof=1))
-            out += [first, replace(first, metric=f"{metric}_sd", value=sd, ci=None)]
-        return out
+    changes, tests = {}, {}
+    for name, runs in settings.items():
+        if len(runs) != len(base) or any(r.names != base[0].names for r in [*runs, *base]):
+            raise SempartError(
+                f"{name}: a paired difference needs as many seeds and the same images as the base"
+            )
+        ours, theirs = (np.array([r.per_image[metric] for r in side], float) for side in (runs, base))
+        changes[name] = ours.mean(1) - theirs.mean(1)
+        tests[name] = paired_wilcoxon(ours.mean(0), theirs.mean(0))
+    corrected = dict(zip(tests, holm([t.p for t in tests.values()]), strict=True))
+    out = {}
+    for name, d in changes.items():
+        half, mean = student_half_width(d), float(d.mean())
+        out[name] = Difference(
+            mean, float(d.std(ddof=1)), mean - half, mean + half, tests[name], float(corrected[name])
+        )
+    return out
 
 
 def student_half_width(values: Sequence[float], level: float = 0.95) -> float:
-    """Half the width of Student's interval of the mean of a few numbers."""
+    """Half the width of Student's interval of the mean of a few numbers; SempartError for fewer than two."""
     from scipy.stats import t
 
     values = np.asarray(values, float)
