@@ -1,4 +1,4 @@
-"""Whether one setting differs from another, trained with several seeds: the chance of images and of seeds.
+"""A setting trained with several seeds, and whether it differs from another: chance of images and of seeds.
 
 A paired test over images says whether these *networks* differ. An interval over seeds says whether other
 trainings would differ the same way. A verdict needs both.
@@ -15,7 +15,7 @@ import numpy as np
 from .errors import SempartError
 from .evaluation import Evaluation
 from .records import Record
-from .statistics import Paired, holm, paired_wilcoxon
+from .statistics import Paired, bootstrap_ci, holm, paired_wilcoxon
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,71 @@ class Difference:
         return [change, *(replace(change, metric=k, value=v, ci=None, preset="") for k, v in others.items())]
 
 
-def compare(
-    settings: Mapping[str, Sequence[Evaluation]], base: Sequence[Evaluation], metric: str = "iou"
-) -> dict[str, Difference]:
+@dataclass(frozen=True)
+class Seeds:
+    """Evaluations of one setting, one a seed, in the order of the seeds and on the same images.
+
+    A method that is not trained has one run.
+
+    Raises
+    ------
+    SempartError
+        No run, or other images in one of them.
+    """
+
+    runs: tuple[Evaluation, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", tuple(self.runs))
+        if not self.runs:
+            raise SempartError("no evaluation: give one a seed")
+        if any(r.names != self.runs[0].names for r in self.runs):
+            raise SempartError("the seeds were measured on different images: give each the same data set")
+
+    def per_image(self, metric: str = "iou") -> np.ndarray:
+        """``m`` means over the seeds, one an image."""
+        return np.mean([r.per_image[metric] for r in self.runs], axis=0).astype(float)
+
+    def means(self, metric: str = "iou") -> np.ndarray:
+        """The metric of each seed (``max_f`` is no mean over images)."""
+        return np.array([r.metrics[metric] for r in self.runs])
+
+    def records(self, table: str, row: str, only: Sequence[str] = ("iou",), **changes) -> list[Record]:
+        """For each metric the mean over seeds and, from two seeds on, ``<metric>_sd``, its deviation.
+
+        The interval of the mean is over images, after each image's mean over the seeds was taken (none for
+        ``max_f``). Arguments as in :meth:`~sempart_core.evaluation.Evaluation.records`.
+        """
+        out = []
+        for metric in only:
+            (like,) = self.runs[0].records(table, row, only=[metric], **changes)
+            if len(self.runs) == 1:
+                out.append(like)
+                continue
+            params = {k: v for k, v in like.params.items() if k not in ("head", "head_name")}
+            params["seeds"] = len(self.runs)
+            ci = None if metric == "max_f" else bootstrap_ci(self.per_image(metric), seed=like.seed)
+            values = self.means(metric)
+            like = replace(like, params=params, value=float(values.mean()), ci=ci)
+            spread = float(values.std(ddof=1))
+            out += [like, replace(like, metric=f"{metric}_sd", value=spread, ci=None, preset="")]
+        return out
+
+    def minus(self, other: Seeds, metric: str = "iou") -> Difference:
+        """This setting minus the other, alone; see :func:`compare`."""
+        return compare({"this": self}, other, metric)["this"]
+
+
+def compare(settings: Mapping[str, Seeds], base: Seeds, metric: str = "iou") -> dict[str, Difference]:
     """Each setting minus the base, paired by seed and by image.
 
     Parameters
     ----------
     settings : dict
-        Name -> evaluations, one a seed in the order of ``base``. The p-values are corrected for their number.
-    base : sequence of Evaluation
+        Name -> :class:`Seeds` of as many seeds as the base, in the same order. The p-values are corrected for
+        the number of settings.
+    base : Seeds
+        If it has one run (a method without training), each seed is compared with that one.
     metric : str
         One that is a mean over images.
 
@@ -86,14 +141,14 @@ def compare(
         A setting with another number of seeds or other images, or fewer than two seeds.
     """
     changes, tests = {}, {}
-    for name, runs in settings.items():
-        if len(runs) != len(base) or any(r.names != base[0].names for r in [*runs, *base]):
+    for name, setting in settings.items():
+        n = len(setting.runs)
+        if len(base.runs) not in (1, n) or setting.runs[0].names != base.runs[0].names:
             raise SempartError(
                 f"{name}: a paired difference needs as many seeds and the same images as the base"
             )
-        ours, theirs = (np.array([r.per_image[metric] for r in side], float) for side in (runs, base))
-        changes[name] = ours.mean(1) - theirs.mean(1)
-        tests[name] = paired_wilcoxon(ours.mean(0), theirs.mean(0))
+        changes[name] = setting.means(metric) - base.means(metric)
+        tests[name] = paired_wilcoxon(setting.per_image(metric), base.per_image(metric))
     corrected = dict(zip(tests, holm([t.p for t in tests.values()]), strict=True))
     out = {}
     for name, d in changes.items():

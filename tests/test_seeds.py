@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sempart_core import SempartError
-from sempart_core.evaluation import Evaluation, over_seeds
-from sempart_core.seeds import compare, student_half_width
+from sempart_core.evaluation import Evaluation
+from sempart_core.seeds import Seeds, compare, student_half_width
 
 
 def made(values, names=None) -> Evaluation:
@@ -23,8 +23,8 @@ def made(values, names=None) -> Evaluation:
 def test_difference_pairs_seeds_and_images():
     rng = np.random.default_rng(0)
     hard, luck = rng.random(40) * 0.5, (0.0, 0.1, 0.2)
-    base = [made(hard + luck[k]) for k in range(3)]
-    better = [made(hard + luck[k] + d) for k, d in enumerate((0.04, 0.05, 0.06))]
+    base = Seeds([made(hard + luck[k]) for k in range(3)])
+    better = Seeds([made(hard + luck[k] + d) for k, d in enumerate((0.04, 0.05, 0.06))])
     d = compare({"better": better}, base)["better"]
     # Luck of a seed and hardness of an image cancel: what is left is .04, .05, .06.
     assert (d.mean, d.sd) == (pytest.approx(0.05), pytest.approx(0.01))
@@ -37,8 +37,8 @@ def test_difference_pairs_seeds_and_images():
 def test_p_values_are_corrected_for_the_number_of_settings():
     rng = np.random.default_rng(1)
     hard = rng.random(30)
-    base = [made(hard)] * 2
-    settings = {str(k): [made(hard + rng.normal(0.3, 0.6, 30))] * 2 for k in range(3)}
+    base = Seeds([made(hard)] * 2)
+    settings = {str(k): Seeds([made(hard + rng.normal(0.3, 0.6, 30))] * 2) for k in range(3)}
     alone = {k: compare({k: v}, base)[k].images.p for k, v in settings.items()}
     smallest = min(alone, key=alone.get)
     together = compare(settings, base)
@@ -48,15 +48,32 @@ def test_p_values_are_corrected_for_the_number_of_settings():
 
 def test_a_small_p_over_images_is_not_enough():
     hard = np.linspace(0.1, 0.5, 60)
-    other = [made(hard + d) for d in (0.2, -0.05, 0.0)]
-    d = compare({"other": other}, [made(hard)] * 3)["other"]
+    other = Seeds([made(hard + d) for d in (0.2, -0.05, 0.0)])
+    d = other.minus(Seeds([made(hard)] * 3))
     assert d.images.p < 1e-6 and d.low < 0 < d.high and d.verdict() == "undecided"
 
 
+def test_mean_and_deviation_are_over_the_seeds():
+    s = Seeds([made([0.2, 0.4]), made([0.4, 0.6]), made([0.6, 0.8])])
+    iou, sd = s.records("t", "row", kind="label-tuned")
+    assert iou.value == pytest.approx(0.5) and sd.value == pytest.approx(0.2)
+    assert (iou.metric, iou.preset, sd.metric, sd.ci) == ("iou", "tokencut", "iou_sd", None)
+    assert iou.params["seeds"] == 3 and "head" not in iou.params and iou.kind == "label-tuned"
+    assert iou.ci == pytest.approx((0.4, 0.6))  # two images, .4 and .6 after the mean over seeds
+    (alone,) = Seeds(s.runs[:1]).records("t", "row")
+    assert alone.ci == (0.0, 1.0) and alone.params["head"] == "h"
+
+
+def test_difference_to_a_method_without_training():
+    d = Seeds([made([0.2, 0.5]), made([0.4, 0.5])]).minus(Seeds([made([0.1, 0.1])]))
+    assert d.mean == pytest.approx(0.3) and d.images.median == pytest.approx(0.3)
+    assert d.sd == pytest.approx(0.1 / 2**0.5)
+
+
 def test_records_say_over_what_the_interval_is():
-    other = [made([0.2, 0.4]), made([0.4, 0.6])]
-    d = compare({"other": other}, [made([0.1, 0.1])] * 2)["other"]
-    rows = {r.metric: r for r in d.records(over_seeds(other, "t", "other", only=["iou"])[0])}
+    other = Seeds([made([0.2, 0.4]), made([0.4, 0.6])])
+    d = other.minus(Seeds([made([0.1, 0.1])] * 2))
+    rows = {r.metric: r for r in d.records(other.records("t", "other")[0])}
     assert list(rows) == ["iou_change", "iou_change_sd", "iou_change_median", "p_value", "p_holm"]
     assert rows["iou_change"].value == pytest.approx(0.3) and rows["iou_change"].ci == (d.low, d.high)
     assert "seeds" in rows["iou_change"].params["interval"] and rows["p_holm"].ci is None
@@ -65,10 +82,14 @@ def test_records_say_over_what_the_interval_is():
 
 def test_what_does_not_pair_is_refused():
     one = made([0.1, 0.2])
-    for bad in ([one] * 3, [made([0.1, 0.2], names=("x", "y"))] * 2):
+    for bad in (Seeds([one] * 3), Seeds([made([0.1, 0.2], names=("x", "y"))] * 2)):
         with pytest.raises(SempartError, match="as many seeds"):
-            compare({"bad": bad}, [one] * 2)
+            bad.minus(Seeds([one] * 2))
     with pytest.raises(SempartError, match="two finite"):
-        compare({"one": [one]}, [one])
+        Seeds([one]).minus(Seeds([one]))
     with pytest.raises(SempartError, match="two finite"):
         student_half_width([0.3, np.nan])
+    with pytest.raises(SempartError, match="different images"):
+        Seeds([one, made([0.1, 0.2], names=("x", "y"))])
+    with pytest.raises(SempartError, match="one a seed"):
+        Seeds([])
