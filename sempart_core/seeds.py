@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .errors import SempartError
-from .evaluation import Evaluation
+from .evaluation import Evaluation, over_seeds
 from .records import Record
-from .statistics import Paired, bootstrap_ci, holm, paired_wilcoxon
+from .statistics import Paired, holm, paired_wilcoxon
 
 
 @dataclass(frozen=True)
@@ -97,25 +97,8 @@ class Seeds:
         return np.array([r.metrics[metric] for r in self.runs])
 
     def records(self, table: str, row: str, only: Sequence[str] = ("iou",), **changes) -> list[Record]:
-        """For each metric the mean over seeds and, from two seeds on, ``<metric>_sd``, its deviation.
-
-        The interval of the mean is over images, after each image's mean over the seeds was taken (none for
-        ``max_f``). Arguments as in :meth:`~sempart_core.evaluation.Evaluation.records`.
-        """
-        out = []
-        for metric in only:
-            (like,) = self.runs[0].records(table, row, only=[metric], **changes)
-            if len(self.runs) == 1:
-                out.append(like)
-                continue
-            params = {k: v for k, v in like.params.items() if k not in ("head", "head_name")}
-            params["seeds"] = len(self.runs)
-            ci = None if metric == "max_f" else bootstrap_ci(self.per_image(metric), seed=like.seed)
-            values = self.means(metric)
-            like = replace(like, params=params, value=float(values.mean()), ci=ci)
-            spread = float(values.std(ddof=1))
-            out += [like, replace(like, metric=f"{metric}_sd", value=spread, ci=None, preset="")]
-        return out
+        """:func:`~sempart_core.evaluation.over_seeds` of the runs."""
+        return over_seeds(self.runs, table, row, only=only, **changes)
 
     def minus(self, other: Seeds, metric: str = "iou") -> Difference:
         """This setting minus the other, alone; see :func:`compare`."""
