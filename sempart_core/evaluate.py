@@ -63,6 +63,7 @@ def evaluate(
     refine: str | None = None,
     refine_params: dict | None = None,
     resample: str = "bilinear",
+    box_rule: str | None = None,
     feature: str | None = None,
     tau: float | None = None,
     variant: str | None = None,
@@ -96,6 +97,9 @@ def evaluate(
     resample : str
         "bilinear", or "nearest" as TokenCut's code enlarges its masks. Interpolation turns a binary mask
         into a soft one at its rim, which raises max F-beta above the F-beta of that mask.
+    box_rule : str, optional
+        Which component of the mask is boxed where the method draws no box itself, see
+        :func:`~sempart_core.corloc.one_box`; by default the method's own rule.
     feature, tau
         Feature ``kind@block`` of the graph and threshold; None for the method's, else the backbone's.
     features : sequence of Features, optional
@@ -142,6 +146,7 @@ def evaluate(
         raise SempartError(
             f"{sum(map(len, features))} features for {len(dataset)} photographs; extract them from this data set"
         )
+    box_rule = box_rule or method.box_rule
     meter, names, boxes, foreground_seen = metrics.Meter(preset), [], [], False
     clock = dict.fromkeys(("extract", "predict", *(["refine"] if refine else [])), 0.0)
     parts = features if features is not None else [None] * -(-len(dataset) // batch)
@@ -167,7 +172,7 @@ def evaluate(
             prediction = method.predict(f)
         for i, sample in enumerate(samples):
             names.append(sample.name)
-            box, gt = _box(prediction[i], sample.image.shape[:2]), sample.boxes
+            box, gt = _box(prediction[i], sample.image.shape[:2], box_rule), sample.boxes
             boxes.append((box, None if gt is None else np.asarray(gt, float)))
             if sample.mask is None:
                 continue
@@ -209,6 +214,7 @@ def evaluate(
             "refine": refine,
             "refine_params": refine_params or {},
             "resample": resample,
+            "box_rule": box_rule,
             "kind": _kind(method, backbone, f),
             "dataset": getattr(dataset, "name", ""),
             "list_hash": hashed,
@@ -279,12 +285,12 @@ def _soft(
     return soft[0].cpu().numpy()
 
 
-def _box(prediction: Prediction, size: tuple[int, int]) -> np.ndarray | None:
-    """The method's own box, else that of its largest component, in pixels of the photograph."""
+def _box(prediction: Prediction, size: tuple[int, int], rule: str) -> np.ndarray | None:
+    """The method's own box, else that of the component which the rule chooses, in pixels of the photograph."""
     full = prediction.resize(size)
     if full.boxes is not None:
         return full.boxes[0].cpu().numpy()
-    return metrics.one_box(full.mask[0].cpu().numpy(), "largest-area")
+    return metrics.one_box(full.mask[0].cpu().numpy(), rule)
 
 
 def _summary(meter: metrics.Meter, boxes: list, seed: int) -> tuple[dict, dict, dict]:

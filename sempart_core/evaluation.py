@@ -89,8 +89,11 @@ class Evaluation:
         rows = []
         for name in only or self.metrics:
             preset = {"corloc": "corloc_ge", "corloc_gt": "corloc_gt"}.get(name, p["metric"])
+            chosen = p.get("box_rule", "largest-area")
+            boxed = name.startswith("corloc") and chosen != "largest-area"
             own = {
                 **base,
+                "params": {**base["params"], **({"box_rule": chosen} if boxed else {})},
                 "n": len(self.per_image[name]),
                 "preset": preset,
                 "value": self.metrics[name],

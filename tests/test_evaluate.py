@@ -225,3 +225,33 @@ def test_records_carry_the_parameters_of_the_refinement():
         refine="bilateral", refine_params={"sigmas": [2, 2, 2]},
     )  # fmt: skip
     assert run.records("t", "r")[0].params["refine_params"] == {"sigmas": [2, 2, 2]}
+
+
+class TwoParts(Method):
+    """A compact block of most cells, and a thin frame corner with the larger box."""
+
+    uses_features = False
+
+    def from_features(self, f):
+        mask = torch.zeros(len(f), 8, 8, dtype=torch.bool)
+        mask[:, :4, :4] = True
+        mask[:, 7, :] = mask[:, 1:, 7] = True
+        return Prediction(soft=mask.float(), mask=mask, size=f.size)
+
+
+def test_the_box_is_that_of_the_component_the_rule_chooses():
+    image = np.zeros((112, 112, 3), np.uint8)
+    compact, thin = [[0, 0, 56, 56]], [[0, 14, 112, 112]]
+    for box, rule, hit in (
+        (compact, None, 1),
+        (thin, None, 0),
+        (compact, "largest-box", 0),
+        (thin, "largest-box", 1),
+    ):
+        data = [Sample("p", image, boxes=np.array(box, float))]
+        e = evaluate(data, TwoParts(), ColourBackbone(), size=112, cache=False, box_rule=rule)
+        assert e.metrics["corloc"] == hit
+        (row,) = e.records("t", "r", only=["corloc"])
+        assert row.params.get("box_rule") == rule
+    with pytest.raises(SempartError, match="largest-box"):
+        evaluate(data, TwoParts(), ColourBackbone(), size=112, cache=False, box_rule="smallest")

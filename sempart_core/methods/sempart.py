@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import ClassVar
 
 import torch
 
@@ -39,6 +40,8 @@ class SempartMethod(Method):
         A strategy of :mod:`sempart_core.foreground`; None leaves the side to the network, whose choice means
         nothing.
     """
+
+    box_rule: ClassVar[str] = "largest-box"  # section 4.3
 
     def __init__(
         self,
