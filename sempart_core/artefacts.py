@@ -23,7 +23,7 @@ from .training_files import HEAD, load_state
 
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
-    "affinity.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
+    "affinity.py", "augment.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
     "training_data.py", "training_loop.py", "training_step.py",
 )  # fmt: skip
 #: Names of values in those modules that do not count, because the arguments hold what was chosen of them.

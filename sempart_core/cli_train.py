@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import Annotated
 
 import typer
 
 from .cli_common import BACKBONE, bar, count, load, say
-from .cli_options import BackboneName, Device, Feature, Size, Tau, Weights
+from .cli_options import BackboneName, Device, Feature, Tau, Weights
 
 
 def train(
@@ -16,23 +17,54 @@ def train(
     out: Annotated[
         pathlib.Path, typer.Option("--out", "-o", help="Folder for the heads, the log and the state.")
     ],
-    preset: Annotated[
+    recipe: Annotated[
         str,
-        typer.Option(help="Network, losses and optimiser: paper, or sempart_star (the public code's)."),
-    ] = "paper",
+        typer.Option(
+            help="Network, losses, optimiser and all defaults below: compact or demo (ours, for two cores), "
+            "paper, or sempart_star (the public code's)."
+        ),
+    ] = "compact",
     backbone: BackboneName = BACKBONE,
-    size: Size = 224,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the photographs.")] = 20,
-    batch: Annotated[int, typer.Option(min=1, help="Photographs a step.")] = 8,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Side in pixels of the square the network sees.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the photographs.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photographs a step, of all processes together.")
+    ] = None,
     lr: Annotated[
-        float, typer.Option(help="Learning rate of Adam; too high a one ends in constant masks.")
-    ] = 1e-4,
+        float | None, typer.Option(help="Learning rate; too high a one ends in constant masks.")
+    ] = None,
+    branches: Annotated[
+        str | None,
+        typer.Option(
+            help="joint; coarse (much faster, blocky masks); detached (the fine mask does not teach the "
+            "coarse one); or fine (no coarse mask)."
+        ),
+    ] = None,
+    coarse_epochs: Annotated[
+        int | None, typer.Option(min=0, help="The first epochs, in which the coarse branch trains alone.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: constant, or cosine (to 0).")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.99.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="flip or sempart_star; the backbone then runs at every step, which needs a GPU."),
+    ] = None,
+    amp: Annotated[str | None, typer.Option(help="Mixed precision: auto (on CUDA only), bf16 or no.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many steps: a trial, not a training.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of the photographs that only choose the epoch.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and held-out photographs.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue after the last epoch in the folder of --out.")
-    ] = False,
-    coarse_only: Annotated[
-        bool, typer.Option("--coarse-only", help="Leave the fine branch out: much faster, blocky masks.")
     ] = False,
     feature: Feature = None,
     tau: Tau = None,
@@ -42,28 +74,27 @@ def train(
 ) -> None:
     """Train SEMPART on a folder of photographs, without any labels.
 
-    Writes head.safetensors (the epoch with the lowest loss on held-out photographs), a head an epoch, log.csv
-    and state.pt, from which --resume continues. A photograph that cannot be read is named and left out.
+    Writes head.safetensors (the epoch with the lowest loss on held-out photographs), a head an epoch, log.csv,
+    log.png and state.pt, from which --resume continues. A photograph that cannot be read is named and left out.
+    An option that is not given is the recipe's. Several GPUs: torchrun --nproc-per-node 2 -m sempart_core train
     """
-    from .losses import one_of
-    from .models import CONFIGS
+    from .recipes import recipe as named
     from .train import train as work
 
-    one_of(preset, "preset", CONFIGS)
+    given = {
+        "size": size, "epochs": epochs, "batch": batch, "lr": lr, "branches": branches,
+        "coarse_epochs": coarse_epochs, "schedule": schedule, "ema": ema, "augment": augment, "amp": amp,
+        "steps": steps, "held_out": held_out,
+    }  # fmt: skip
+    options = named(recipe, **{k: v for k, v in given.items() if v is not None})
     result = work(
         images,
         load(backbone, weights, device),
         out=out,
-        config=preset,
-        objective=preset,
-        epochs=epochs,
-        lr=lr,
-        batch=batch,
-        size=size,
+        **options,
         seed=seed,
         feature=feature,
         tau=tau,
-        branches="coarse" if coarse_only else "joint",
         resume=resume,
         device=device,
         cache=cache,
@@ -71,7 +102,17 @@ def train(
         on_epoch=_line,
         skip=lambda sentence: say(f"sempart: {sentence}"),
     )
-    typer.echo(f"{result.head}: epoch {result.best} of {count(len(result.log), 'epoch')}")
+    if int(os.environ.get("RANK", 0)) == 0:
+        typer.echo(f"{result.head}: epoch {result.best} of {count(len(result.log), 'epoch')}")
+    _part()
+
+
+def _part() -> None:
+    """Leave the processes that ``torchrun`` started together."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _line(row: dict) -> None:

@@ -215,6 +215,62 @@ def curves(
     return fig
 
 
+#: Names of a training log's terms in a plot.
+TERMS = {
+    "total": "total loss",
+    "ncut": "expected Ncut",
+    "gtv_coarse": "GTV-coarse",
+    "gtv_fine": "GTV-fine",
+    "sr": "super-resolution",
+    "decided": "mean of |S - 1/2|",
+}
+
+
+def training_curves(log: Sequence[Mapping[str, float]], width: float = 9.0):
+    """The terms of a training by epoch, on its photographs and on those held out.
+
+    Parameters
+    ----------
+    log : sequence of dict
+        Rows of :class:`~sempart_core.train.TrainResult`. A term that an epoch lacks leaves a gap.
+    width : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Made without a window, so that a training in a notebook shows nothing by itself.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [k for k in TERMS if any(k in row for row in log)]
+    if not shown:
+        raise SempartError("the log holds no term of a training; give the rows of a TrainResult")
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    fig = Figure(figsize=(width, 2.2 * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    epochs = [row["epoch"] for row in log]
+    # Solid circles against dashed squares: told apart without colour as well.
+    for prefix, name, color, line, marker in (
+        ("", "training", COLORS[0], "-", "o"),
+        ("held_out_", "held out", COLORS[5], "--", "s"),
+    ):
+        for ax, key in zip(axes, shown, strict=False):
+            y = [row.get(prefix + key, np.nan) for row in log]
+            ax.plot(epochs, y, label=name, color=color, linestyle=line, marker=marker, markersize=3)
+            ax.set_title(TERMS[key])
+            ax.grid(True, color="0.9", lw=0.8)
+    for ax in axes[len(shown) :]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(shown) - columns) : len(shown)]:
+        ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.tick_params(labelbottom=True)
+    axes[0].legend(fontsize=8, frameon=False)
+    return fig
+
+
 def heatmap(
     values,
     xticks: Sequence[str] = (),

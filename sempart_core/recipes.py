@@ -28,6 +28,9 @@ RECIPES: dict[str, dict] = {
 def recipe(name: str, **changes) -> dict:
     """Keyword arguments of a training, some of them changed: ``train(images, backbone, **recipe("demo"))``.
 
+    A recipe's ``coarse_epochs``, where they are not among the changes, give way: to ``branches`` that have no
+    coarse epochs, and to fewer ``epochs``.
+
     Raises
     ------
     SempartError
@@ -37,4 +40,8 @@ def recipe(name: str, **changes) -> dict:
     known = [k for k, p in inspect.signature(train).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for key in changes:
         one_of(key, "key of a recipe", known)
-    return {**RECIPES[name], **changes}
+    out = {**RECIPES[name], **changes}
+    if "coarse_epochs" in out and "coarse_epochs" not in changes:
+        alone = out.get("branches") in ("coarse", "fine")
+        out["coarse_epochs"] = 0 if alone else min(out["coarse_epochs"], out["epochs"] - 1)
+    return out

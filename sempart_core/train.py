@@ -1,6 +1,7 @@
 """Training SEMPART on any folder of unlabelled photographs.
 
-No label is read, neither for the gradient nor for the choice of the epoch.
+No label is read, neither for the gradient nor for the choice of the epoch. The loop is accelerate's: the
+same call trains in a notebook, from the command line, and on several processes under ``torchrun``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import artefacts
+from .augment import AUGMENTATIONS, MARGIN
 from .backbones import Backbone, load_backbone
 from .errors import SempartError
 from .extraction import Progress
@@ -29,6 +31,8 @@ from .training_loop import COLLAPSED, OPTIMISERS, SCHEDULES, Plan, run
 from .training_step import BRANCHES, CONSTANT, TrainingError
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from .samples import Sample
 
 __all__ = ["BRANCHES", "COLLAPSED", "CONSTANT", "OPTIMISERS", "TrainResult", "TrainingError", "train"]
@@ -52,7 +56,7 @@ class TrainResult:
         Epoch of the lowest ``held_out_total``, a criterion without labels; of those after ``coarse_epochs``,
         where the total has all its terms.
     out : Path
-        Folder of ``head.safetensors`` (the best epoch), all epochs, ``log.csv`` and ``state.pt``.
+        Folder of ``head.safetensors`` (the best epoch), all epochs, ``log.csv``, ``log.png`` and ``state.pt``.
     key : str
         Name of the artefact, 16 hexadecimal digits; "" if ``out`` was given.
     loaded : bool
@@ -147,7 +151,8 @@ def train(
         Decay in (0, 1) of an exponential moving average of the weights, a step at a time. The averaged
         network is then what is measured on held-out photographs and saved as a head.
     augment : str, optional
-        None reads each photograph as it is, through the cache of features.
+        ``flip`` or ``sempart_star``, see :data:`~sempart_core.augment.AUGMENTATIONS`: the backbone then runs
+        at each step. None reads each photograph as it is, through the cache of features.
     amp : "auto", "bf16" or "no"
         Run the network in bfloat16; ``auto`` does so on CUDA only.
     steps : int, optional
@@ -177,10 +182,9 @@ def train(
         Bad arguments, a folder that holds a training while ``resume`` is False, other settings than those
         of the training to resume, or as :func:`~sempart_core.training_data.load_training_set`.
     """
-    _check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, steps)
-    if augment is not None:
-        raise SempartError(f"augment={augment!r} is not there yet; give None")
-    place = torch.device(resolve_device(device))
+    _check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, augment, steps)
+    place, accelerator = _processes(resolve_device(device), branches, coarse_epochs)
+    main = accelerator.is_main_process
     backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
     layer = feature or backbone.default_layer
     config = SempartConfig.preset(config) if isinstance(config, str) else config
@@ -194,10 +198,12 @@ def train(
     plan = Plan(
         config.change(patch=backbone.patch), objective, optimiser, epochs, lr, batch, seed, branches,
         coarse_epochs, schedule, ema, augment, _half(amp, place), steps, held_out,
+        accelerator.num_processes,
     )  # fmt: skip
-    pixels = branches != "coarse"
+    pixels = branches != "coarse" or augment is not None
+    margin = MARGIN if augment == "sempart_star" else None
     if isinstance(images, TrainingSet):
-        _check_set(images, backbone, layer, size, pixels)
+        _check_set(images, backbone, layer, size, pixels, margin)
     key = ""
     if out is not None:
         out = ensure(out, "choose another folder for the training")
@@ -214,22 +220,46 @@ def train(
         out = artefacts.place_of(key)
 
     def bar(items: Sequence, desc: str) -> Iterable:
-        return progress(items, desc=desc) if progress else items
+        return progress(items, desc=desc) if progress and main else items
 
-    with artefacts.lock(out) if key else contextlib.nullcontext():
+    with artefacts.lock(out) if key and main else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
         if key and (found := artefacts.finished(out, place)):
             return TrainResult(found[0], tuple(found[1]), found[2], out, key, loaded=True)
         data = images
         if not isinstance(images, TrainingSet):
-            data = load_training_set(
-                images, backbone, size=size, feature=layer, pixels=pixels, cache=cache, skip=skip,
-                progress=lambda items: bar(items, "features"),
-            )  # fmt: skip
+            with accelerator.main_process_first():  # the others then read the features it has kept
+                data = load_training_set(
+                    images, backbone, size=size, feature=layer, pixels=pixels, margin=margin, cache=cache,
+                    skip=skip if main or skip is None else _silent,
+                    progress=lambda items: bar(items, "features"),
+                )  # fmt: skip
         model, log, best = run(
-            _of_dim(plan, data.x.shape[-1]), data, backbone.name, out, place,
+            _of_dim(plan, data.x.shape[-1]), data, backbone, out, place, accelerator,
             resume=resume or bool(key), bar=bar, on_epoch=on_epoch,
         )  # fmt: skip
     return TrainResult(model, tuple(log), best, out, key)
+
+
+def _processes(device: str, branches: str, coarse_epochs: int) -> tuple[torch.device, Accelerator]:
+    """The device of this process, and what it shares with those that ``torchrun`` started beside it."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # The refiner has no gradient while the coarse branch trains alone, the coarse layer none without it.
+    unused = branches in ("coarse", "fine") or coarse_epochs > 0
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    # Alone, every tensor is placed here, and accelerate's notion of a device, one a process, is not used.
+    accelerator = Accelerator(
+        cpu=not alone and device == "cpu",
+        mixed_precision="no",  # the loss decides what runs in bfloat16
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+    return torch.device(device) if alone else accelerator.device, accelerator
+
+
+def _silent(sentence: str) -> None:
+    """The first process has said it."""
 
 
 def _of_dim(plan: Plan, dim: int) -> Plan:
@@ -242,7 +272,9 @@ def _half(amp: str, place: torch.device) -> bool:
     return amp == "bf16" or (amp == "auto" and place.type == "cuda")
 
 
-def _check_set(data: TrainingSet, backbone: Backbone, layer: str, size: int, pixels: bool) -> None:
+def _check_set(
+    data: TrainingSet, backbone: Backbone, layer: str, size: int, pixels: bool, margin: int | None
+) -> None:
     ours = {"feature": layer, "size": size, "sha256": backbone.sha256}
     for name, value in ours.items():
         if getattr(data, name) != value:
@@ -252,9 +284,13 @@ def _check_set(data: TrainingSet, backbone: Backbone, layer: str, size: int, pix
             )
     if pixels and data.images is None:
         raise SempartError("the photographs were loaded without pixels: load them with pixels=True")
+    if margin is not None and data.large is None:
+        raise SempartError(f"the photographs were loaded without a margin: load them with margin={margin}")
 
 
-def _check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, steps) -> None:
+def _check(
+    epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, augment, steps
+) -> None:
     whole = {"epochs": (epochs, 1), "batch": (batch, 1), "size": (size, 1), "seed": (seed, 0)}
     whole["coarse_epochs"] = (coarse_epochs, 0)
     if steps is not None:
@@ -268,6 +304,7 @@ def _check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, sch
         raise SempartError(f"held_out={held_out}: the share of photographs held out lies in [0, 1)")
     one_of(branches, "branches", BRANCHES)
     one_of(schedule, "schedule", SCHEDULES)
+    one_of(augment, "augment", (None, *AUGMENTATIONS))
     if coarse_epochs and (branches in ("coarse", "fine") or coarse_epochs >= epochs):
         raise SempartError(
             f"coarse_epochs={coarse_epochs}: they come before epochs of both branches, so give fewer than "

@@ -1,7 +1,7 @@
 """Unlabelled photographs as a training reads them: features and pixels of a whole folder, in memory.
 
-The backbone is frozen and nothing is augmented, so each photograph passes through it once, before the first
-epoch, and the disk cache keeps what came out. Masks of a data set are never looked at.
+The backbone is frozen, so each photograph passes through it once, before the first epoch, and the disk cache
+keeps what came out; only an augmentation needs it again. Masks of a data set are never looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from .backbones import Backbone
 from .errors import SempartError, UnreadableError
 from .extraction import Progress, extract
-from .images import read_image, to_tensor
+from .images import read_image, resize, to_tensor
 from .photo_files import find_photos
 from .samples import Dataset, Sample
 
@@ -49,6 +49,8 @@ class TrainingSet:
         Of the backbone's weights.
     content : str
         :func:`content_of` the photographs.
+    large : tuple of Tensor, optional
+        Each photograph with its aspect, ``3 x H x W`` uint8, to cut squares from.
     """
 
     x: Tensor
@@ -59,6 +61,7 @@ class TrainingSet:
     size: int
     sha256: str
     content: str
+    large: tuple[Tensor, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,6 +80,7 @@ def load_training_set(
     size: int,
     feature: str | None = None,
     pixels: bool = True,
+    margin: int | None = None,
     batch: int = 16,
     cache: bool = True,
     progress: Progress | None = None,
@@ -91,7 +95,10 @@ def load_training_set(
     size : int
         Side in pixels.
     pixels : bool
-        Keep the pixels too (the fine branch needs them).
+        Keep the pixels too (the fine branch and every augmentation need them).
+    margin : int, optional
+        Keep each photograph with its aspect as well, the short side so many pixels longer than the square;
+        ``augment="sempart_star"`` needs :data:`~sempart_core.augment.MARGIN`.
     batch : int
         Photographs through the backbone at a time.
     cache : bool
@@ -115,6 +122,7 @@ def load_training_set(
     x = images = None
     content = _Content(found)
     names: list[str] = []
+    large: list[Tensor] = []
     for start in progress(starts) if progress else starts:
         part = list(_readable(found, range(start, min(start + batch, len(found))), skip))
         if not part:
@@ -133,13 +141,25 @@ def load_training_set(
         x[place] = f.x.clamp(-HALF, HALF).half()
         if images is not None:
             images[place] = (f.images * 255).round().byte()
+        if margin is not None:
+            large += [_with_margin(picture, f.images.shape[-2:], margin) for _, picture in part]
         names += [name for name, _ in part]
         grid, layer = f.grid, f.name.split("/")[-1]
     n = len(names)
     if n < 2:
         raise SempartError(f"only {n} of {len(found)} photographs could be read; check the files named above")
     images = None if images is None else images[:n]
-    return TrainingSet(x[:n], images, grid, tuple(names), layer, size, backbone.sha256, content.hexdigest())
+    return TrainingSet(
+        x[:n], images, grid, tuple(names), layer, size, backbone.sha256, content.hexdigest(),
+        None if margin is None else tuple(large),
+    )  # fmt: skip
+
+
+def _with_margin(picture: np.ndarray, square: Sequence[int], margin: int) -> Tensor:
+    """``3 x H x W`` uint8, the short side ``margin`` longer than the square's side."""
+    h, w = picture.shape[:2]
+    scale = (max(square) + margin) / min(h, w)
+    return torch.from_numpy(resize(picture, (round(scale * h), round(scale * w)))).permute(2, 0, 1)
 
 
 def content_of(

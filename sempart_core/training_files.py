@@ -8,6 +8,7 @@ at any moment continues after an epoch that is whole.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import pathlib
@@ -22,7 +23,7 @@ from torch import nn
 from .errors import SempartError
 from .records import write_bytes, write_text
 
-STATE, LOG, HEAD = "state.pt", "log.csv", "head.safetensors"
+STATE, LOG, PICTURE, HEAD = "state.pt", "log.csv", "log.png", "head.safetensors"
 #: Raised when the meaning of a state changes.
 VERSION = 2
 
@@ -69,6 +70,20 @@ def write_log(out: pathlib.Path, log: list[dict]) -> None:
         write_text(out / LOG, text.getvalue())
     except OSError as e:
         raise SempartError(f"{out}: the log cannot be written ({e.strerror}); make room there") from e
+
+
+def write_picture(out: pathlib.Path, log: list[dict]) -> None:
+    """The log as curves, where matplotlib is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    from .plots import training_curves
+
+    buffer = io.BytesIO()
+    training_curves(log).savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    try:
+        write_bytes(out / PICTURE, buffer.getvalue())
+    except OSError as e:
+        raise SempartError(f"{out}: the curves cannot be written ({e.strerror}); make room there") from e
 
 
 def load_state(

@@ -1,5 +1,6 @@
-"""The epochs of a training, from the first weights or from a state on disk.
+"""The epochs of a training, from the first weights or from a state on disk, on one process or several.
 
+Processes (``torchrun``) share each batch and average their gradients; the first one measures and writes.
 Everything random is derived from the seed and the number of the epoch, so that a run that was interrupted
 continues with the numbers that the whole one would have had.
 """
@@ -11,6 +12,7 @@ import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +20,17 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .augment import augmented_batch
+from .backbones import Backbone
 from .models import Sempart, SempartConfig, load_head
 from .objective import Objective
 from .records import list_hash
 from .training_data import TrainingSet
-from .training_files import HEAD, STATE, head_of, load_state, save_epoch, write_log
+from .training_files import HEAD, STATE, head_of, load_state, save_epoch, write_log, write_picture
 from .training_step import Meter, TrainingError, held_out_means, loss
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 #: Share of constant held-out masks from which on an epoch counts as collapsed.
 COLLAPSED = 0.9
@@ -55,6 +62,7 @@ class Plan:
     amp: bool
     steps: int | None
     held_out: float
+    processes: int = 1
 
     def said(self) -> dict:
         """As JSON. The number of epochs is left out where more of them only go on from the last one."""
@@ -67,9 +75,10 @@ class Plan:
 def run(
     plan: Plan,
     data: TrainingSet,
-    backbone: str,
+    backbone: Backbone,
     out: pathlib.Path,
     place: torch.device,
+    accelerator: Accelerator,
     *,
     resume: bool,
     bar: Callable[[Sequence, str], Iterable],
@@ -77,10 +86,10 @@ def run(
 ) -> tuple[Sempart, list[dict], int]:
     """Train into ``out``; the network of the best epoch, one row an epoch, and that epoch.
 
-    Arguments and errors as :func:`sempart_core.train.train`; ``backbone`` is its name.
+    Arguments and errors as :func:`sempart_core.train.train`. Each process calls this.
     """
     settings = {
-        "backbone": backbone, "sha256": data.sha256, "feature": data.feature, "size": data.size,
+        "backbone": backbone.name, "sha256": data.sha256, "feature": data.feature, "size": data.size,
         "photographs": list_hash(data.names), "n": len(data), "pixels": data.content, **plan.said(),
     }  # fmt: skip
     order = torch.randperm(len(data), generator=generator(plan.seed, 0))
@@ -100,6 +109,9 @@ def run(
             torch.set_rng_state(state["random"])
             log = state["log"]
         shown = parts["average"].module if "average" in parts else model
+        # Placed already. The optimiser must be the prepared one, the state that of what it wraps.
+        network, stepper = accelerator.prepare(model, parts["optimiser"], device_placement=[False, False])
+        main = accelerator.is_main_process
         for epoch in range(len(log) + 1, plan.epochs + 1):
             left = steps - (epoch - 1) * an_epoch
             if left <= 0:
@@ -111,27 +123,46 @@ def run(
             options = {"branches": branches, "epoch": epoch, "amp": plan.amp}
             meter = Meter()
             model.train()
-            for index in bar(batches, f"epoch {epoch}/{plan.epochs}"):
-                x, images = data.batch(index, place, pixels=branches != "coarse")
-                total = loss(model, plan.objective, x, images, data.grid, meter=meter, **options)
-                _step(total, parts)
-            batches = (data.batch(i, place, pixels=branches != "coarse") for i in held.split(plan.batch))
-            tested = held_out_means(shown, plan.objective, batches, data.grid, **options)
-            row = {"epoch": epoch, **meter.means(), **{f"held_out_{k}": v for k, v in tested.items()}}
-            row["seconds"] = round(time.perf_counter() - start, 3)
+            pixels = branches != "coarse"
+            for step, index in enumerate(bar(batches, f"epoch {epoch}/{plan.epochs}")):
+                with accelerator.split_between_processes(index.tolist(), apply_padding=True) as share:
+                    share = torch.tensor(share)
+                if plan.augment is None:
+                    x, images = data.batch(share, place, pixels)
+                else:
+                    number = seed_of(plan.seed, epoch, step, accelerator.process_index)
+                    x, images = augmented_batch(data, share, backbone, plan.augment, number, place, plan.amp)
+                total = loss(network, plan.objective, x, images, data.grid, meter=meter, **options)
+                stepper.zero_grad(set_to_none=True)
+                accelerator.backward(total)
+                stepper.step()
+                _follow(parts)
+            row = {"epoch": epoch, **meter.means(lambda t: _added(accelerator, t))}
+            if main:  # a network without its wrapper, which would wait for the others
+                batches = (data.batch(i, place, pixels) for i in held.split(plan.batch))
+                tested = held_out_means(shown, plan.objective, batches, data.grid, **options)
+                row |= {f"held_out_{k}": v for k, v in tested.items()}
+                row["seconds"] = round(time.perf_counter() - start, 3)
+            (row,) = _of_first(accelerator, [row])
             log.append(row)
             if plan.steps is None:  # a few steps prove nothing
-                _stop_if_collapsed(out, log, plan)
-            save_epoch(out, shown, parts, log, settings)
-            if on_epoch is not None:
-                on_epoch(dict(row))
-        write_log(out, log)
+                _stop_if_collapsed(out if main else None, log, plan)
+            if main:
+                save_epoch(out, shown, parts, log, settings)
+                if on_epoch is not None:
+                    on_epoch(dict(row))
+        if main:
+            write_log(out, log)
+            write_picture(out, log)
         # While the coarse branch trains alone the total has fewer terms, which nothing later can compete with.
         rows = [row for row in log if row["epoch"] > plan.coarse_epochs] or log
         best = min(rows, key=lambda row: row["held_out_total"])["epoch"]
+        accelerator.wait_for_everyone()
         model = load_head(head_of(out, best), place)  # in here, because to build a network draws numbers
         model.about |= {"epoch": str(best)}
-        model.save(out / HEAD)
+        if main:
+            model.save(out / HEAD)
+        accelerator.wait_for_everyone()
     return model, log, best
 
 
@@ -148,23 +179,39 @@ def _parts(model: Sempart, plan: Plan, steps: int) -> dict:
     return parts
 
 
-def _step(total: Tensor, parts: dict) -> None:
-    parts["optimiser"].zero_grad(set_to_none=True)
-    total.backward()
-    parts["optimiser"].step()
+def _follow(parts: dict) -> None:
+    """What comes after each step of the optimiser."""
     if "schedule" in parts:
         parts["schedule"].step()
     if "average" in parts:
         parts["average"].update_parameters(parts["model"])
 
 
-def _stop_if_collapsed(out: pathlib.Path, log: list[dict], plan: Plan) -> None:
+def _added(accelerator: Accelerator, numbers: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if accelerator.num_processes == 1:
+        return numbers
+    return accelerator.reduce(numbers.to(accelerator.device), "sum").cpu()
+
+
+def _of_first(accelerator: Accelerator, things: list) -> list:
+    """What the first process has, for all of them."""
+    if accelerator.num_processes == 1:
+        return things
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list(things)
+
+
+def _stop_if_collapsed(out: pathlib.Path | None, log: list[dict], plan: Plan) -> None:
     """One grey epoch can be the saddle that training passes on its way; two, or the last, are not."""
     collapsed = [r["held_out_constant"] >= COLLAPSED for r in log[-2:]]
     row = log[-1]
     if not collapsed[-1] or (collapsed != [True, True] and row["epoch"] != plan.epochs):
         return
-    write_log(out, log)
+    if out is not None:
+        write_log(out, log)
+        write_picture(out, log)
     share = f"{100 * row['held_out_constant']:.0f} %"
     error = TrainingError(
         f"epoch {row['epoch']}: training has collapsed, {share} of the held-out masks are constant; any "
@@ -175,10 +222,14 @@ def _stop_if_collapsed(out: pathlib.Path, log: list[dict], plan: Plan) -> None:
     raise error
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed for several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
 def generator(seed: int, epoch: int) -> torch.Generator:
     """Its own random numbers for each epoch, whatever was drawn before; epoch 0 is the split."""
-    state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state >> 1)
+    return torch.Generator().manual_seed(seed_of(seed, epoch))
 
 
 def _about(settings: dict, data: TrainingSet) -> dict[str, str]:
@@ -187,4 +238,5 @@ def _about(settings: dict, data: TrainingSet) -> dict[str, str]:
         "backbone", "sha256", "feature", "size", "seed", "lr", "batch", "optimiser", "photographs", "n",
         "branches", "coarse_epochs", "schedule", "ema", "augment",
     )  # fmt: skip
-    return {**{k: str(settings[k]) for k in keys}, "grid": "x".join(map(str, data.grid))}
+    said = {k: str(settings[k]) for k in keys} | {"tau": str(settings["objective"]["tau"])}
+    return {**said, "grid": "x".join(map(str, data.grid))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -48,9 +48,11 @@ class Meter:
             self.sums[k] = self.sums.get(k, 0.0) + v * len(S)
         self.n += len(S)
 
-    def means(self) -> dict[str, float]:
-        """By name, over all photographs entered."""
-        return {k: v / self.n for k, v in self.sums.items()}
+    def means(self, over: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """By name, over all photographs entered; ``over`` adds up what several processes entered."""
+        said = torch.tensor([*self.sums.values(), self.n], dtype=torch.float64)
+        *sums, n = (said if over is None else over(said)).tolist()
+        return {k: v / n for k, v in zip(self.sums, sums, strict=True)}
 
 
 def loss(

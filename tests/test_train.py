@@ -310,7 +310,7 @@ def run(*args):
 
 
 def test_the_command_trains_and_resumes(folder, tmp_path):
-    args = ["--images", folder, "--out", tmp_path / "t", "--backbone", NAME, "--size", 112, "--coarse-only"]
+    args = ["--images", folder, "--out", tmp_path / "t", "--backbone", NAME, "--size", 112, "--branches", "coarse"]
     (folder / "broken.jpg").write_bytes(b"no image")
     one = run(*args, "--epochs", 1)
     assert one.exit_code == 0, one.output
@@ -324,7 +324,7 @@ def test_the_command_trains_and_resumes(folder, tmp_path):
     "extra, words",
     [
         (["--images", "nowhere"], "no such file or folder"),
-        (["--preset", "best"], "choose one of: paper, sempart_star"),
+        (["--recipe", "best"], "choose one of: paper, sempart_star, compact, demo"),
         (["--lr", "0"], "learning rate"),
         (["--backbone", "vgg"], "unknown backbone"),
         (["--tau", "3"], "tau"),
