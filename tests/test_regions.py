@@ -87,6 +87,17 @@ def test_border_shares_sum_to_one():
     assert shares.tolist() == [9 / 12, 3 / 12]  # the corner is counted by both its sides
 
 
+def test_boundary_length_counts_sides_between_inside_and_outside():
+    square = np.zeros((6, 6))
+    square[1:4, 1:4] = 1
+    assert regions.boundary_length(square) == regions.boundary_length(1 - square) == 12
+    assert regions.boundary_length(square[1:, 1:]) == 6  # two of its sides lie on the border now
+    holed = square.copy()
+    holed[2, 2] = 0
+    assert regions.boundary_length(holed) == 16
+    assert regions.boundary_length(np.ones((3, 3))) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
