@@ -23,8 +23,8 @@ from .training_files import HEAD, load_state
 
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
-    "affinity.py", "augment.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
-    "training_data.py", "training_loop.py", "training_step.py",
+    "affinity.py", "augment.py", "bilateral.py", "guided.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
+    "refine.py", "training_data.py", "training_loop.py", "training_step.py",
 )  # fmt: skip
 #: Names of values in those modules that do not count, because the arguments hold what was chosen of them.
 PRESETS = ("CONFIGS", "OBJECTIVES")

@@ -117,7 +117,9 @@ def _part() -> None:
 
 def _line(row: dict) -> None:
     """One line an epoch."""
-    terms = "  ".join(f"{k} {row[k]:.4f}" for k in ("ncut", "gtv_coarse", "gtv_fine", "sr") if k in row)
+    terms = "  ".join(
+        f"{k} {row[k]:.4f}" for k in ("ncut", "gtv_coarse", "gtv_fine", "sr", "target") if k in row
+    )
     say(
         f"epoch {row['epoch']}: loss {row['total']:.4f} ({terms})  held out {row['held_out_total']:.4f}  "
         f"constant masks {100 * row['held_out_constant']:.0f} %  {row['seconds']:.0f} s"

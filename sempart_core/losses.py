@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from .affinity import checked_tau
 from .errors import SempartError
+from .refine import refine
 
 #: Neighbours ahead of a pixel, ``(rows, columns)``: each edge of the grid is listed once.
 OFFSETS = {4: ((0, 1), (1, 0)), 8: ((0, 1), (1, 0), (1, 1), (1, -1))}
@@ -302,3 +303,42 @@ def super_resolution_loss(
         pooled = F.interpolate(fine[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     square = (pooled - coarse).square()
     return square.sum((1, 2)) if reduction == "sum" else square.mean((1, 2))
+
+
+def refined_target_loss(fine: Tensor, coarse: Tensor, images: Tensor, name: str, **params) -> Tensor:
+    """Mean squared distance of the fine mask to the coarse one after an edge-aware filter; ours.
+
+    The network learns to do in one pass what the filter does to one photograph (``bilateral``: SEMPART
+    table 1, +BF). The filtered mask is a constant: gradients reach the fine mask only.
+
+    Parameters
+    ----------
+    fine : Tensor
+        ``B x H x W`` in [0, 1].
+    coarse : Tensor
+        ``B x h x w`` in [0, 1], enlarged bilinearly before it is filtered.
+    images : Tensor
+        ``B x 3 x H x W`` RGB in [0, 1].
+    name : str
+        A name in :data:`sempart_core.refine.REFINERS`.
+    **params
+        Of the filter. Widths in pixels belong to the size of ``images``, not to the photograph's.
+
+    Returns
+    -------
+    Tensor
+        ``B`` values in [0, 1].
+
+    Raises
+    ------
+    SempartError
+        Masks outside [0, 1] or NaN, batches or sizes that differ, or an unknown filter.
+    """
+    fine, coarse = _soft(fine, "fine", 3), _soft(coarse, "coarse", 3)
+    if fine.shape[0] != coarse.shape[0] or fine.shape[1:] != images.shape[2:]:
+        raise SempartError(
+            f"fine {tuple(fine.shape)}, coarse {tuple(coarse.shape)} and images {tuple(images.shape)}: give "
+            f"B x H x W, B x h x w and B x 3 x H x W"
+        )
+    target = refine(name, coarse.detach(), _single(images).detach(), **params).clamp(0, 1)
+    return (fine - target).square().mean((1, 2))

@@ -222,6 +222,7 @@ TERMS = {
     "gtv_coarse": "GTV-coarse",
     "gtv_fine": "GTV-fine",
     "sr": "super-resolution",
+    "target": "refined target",
     "decided": "mean of |S - 1/2|",
 }
 

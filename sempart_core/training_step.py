@@ -97,7 +97,7 @@ def loss(
         if branches == "fine":
             # The coarse layer gets no gradient: its mask is replaced, and nothing else reads it.
             masks = Masks(F.adaptive_avg_pool2d(masks.fine[:, None], grid)[:, 0], masks.fine)
-            objective = replace(objective, w_sr=0.0, w_gtv_coarse=0.0)
+            objective = replace(objective, w_sr=0.0, w_gtv_coarse=0.0, w_target=0.0)
         terms = objective(masks.coarse, masks.fine, x, images, detach=branches == "detached")
         total = terms["total"]
     if total is None or not math.isfinite(total.item()):

@@ -13,6 +13,7 @@ from sempart_core.losses import (
     colour_weights,
     graph_tv,
     ncut_loss,
+    refined_target_loss,
     super_resolution_loss,
     token_weights,
 )
@@ -270,6 +271,26 @@ def test_super_resolution_pools():
 
 
 # Gradients
+
+
+def test_the_refined_target_is_the_filtered_coarse_mask_and_a_constant():
+    from sempart_core.refine import refine
+
+    images, coarse, fine = rand(2, 3, 24, 32), rand(2, 3, 4, seed=1), rand(2, 24, 32, seed=2)
+    coarse, fine = coarse.requires_grad_(), fine.requires_grad_()
+    for name in ("none", "guided", "bilateral"):
+        target = refine(name, coarse.detach(), images).clamp(0, 1)
+        got = refined_target_loss(fine, coarse, images, name)
+        torch.testing.assert_close(got, (fine - target).square().mean((1, 2)))
+        assert (refined_target_loss(target.to(fine.dtype), coarse, images, name) < 1e-12).all()
+    got.sum().backward()
+    assert coarse.grad is None and fine.grad.abs().sum() > 0
+    terms = Objective.preset("refined", tau=0.5)(coarse, fine, rand(2, 12, 5, seed=3), images)
+    assert set(terms) == {"ncut", "gtv_coarse", "target", "total"}
+    with pytest.raises(SempartError, match="target"):
+        Objective.preset("refined", target=None)
+    with pytest.raises(SempartError, match="B x H x W"):
+        refined_target_loss(fine[:, 1:], coarse, images, "none")
 
 
 def test_gradients_in_double_precision():
