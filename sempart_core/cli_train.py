@@ -20,10 +20,10 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Network, losses, optimiser and all defaults below: compact or demo (ours, for two cores), "
-            "paper, or sempart_star (the public code's)."
+            help="Network, losses, optimiser and all defaults below: shipped (that of the head which comes "
+            "with the package), compact or demo (the paper's losses, for two cores), paper, or sempart_star (the public code's)."
         ),
-    ] = "compact",
+    ] = "shipped",
     backbone: BackboneName = BACKBONE,
     size: Annotated[
         int | None, typer.Option(min=16, help="Side in pixels of the square the network sees.")
@@ -84,17 +84,17 @@ def train(
     given = {
         "size": size, "epochs": epochs, "batch": batch, "lr": lr, "branches": branches,
         "coarse_epochs": coarse_epochs, "schedule": schedule, "ema": ema, "augment": augment, "amp": amp,
-        "steps": steps, "held_out": held_out,
+        "steps": steps, "held_out": held_out, "feature": feature, "tau": tau,
     }  # fmt: skip
     options = named(recipe, **{k: v for k, v in given.items() if v is not None})
+    if tau is None and (feature is not None or backbone != BACKBONE):
+        options.pop("tau", None)  # a recipe's threshold was chosen on the default features
     result = work(
         images,
         load(backbone, weights, device),
         out=out,
         **options,
         seed=seed,
-        feature=feature,
-        tau=tau,
         resume=resume,
         device=device,
         cache=cache,
