@@ -150,6 +150,14 @@ def test_paper_table_keeps_measured_and_reported_apart(tmp_path):
     assert "misprint: see 2" in soup.select_one(".table-notes").get_text()
 
 
+def test_only_optional_rows_may_be_absent(tmp_path):
+    table = "```{paper-table} t\n:profiles: demo\n:metrics: iou\n:rows: TokenCut; U2; U3\n:optional-rows: U2\n```\n"
+    soup, warnings = build(tmp_path, table)
+    cells = [tr.get_text(" ", strip=True) for tr in soup.select("table.paper-table tbody tr")]
+    assert len(cells) == 3 and cells[1] == "U2 not run here"
+    assert "U3" in warnings and "'U2'" not in warnings
+
+
 def test_families_mix_only_when_asked(tmp_path):
     soup, warnings = build(tmp_path, "```{paper-table} mixed\n:mix-families:\n```")
     assert not warnings

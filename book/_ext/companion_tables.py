@@ -84,6 +84,7 @@ class PaperTable(TableDirective):
     -------
     metrics, datasets, profiles : words; default: all that the rows have, in their order
     rows : rows to show, in this order, one a line (or separated by ``;``)
+    optional-rows : those of them that need something not everybody has; they may be absent
     reported : stem of ``book/reported/<stem>.csv``
     reported-metrics, reported-datasets, reported-groups : restrict it; groups separated by ``;``
     reported-rows : ``ours = theirs`` lines where names differ; a reported row that is named by no
@@ -99,8 +100,9 @@ class PaperTable(TableDirective):
         **{
             k: directives.unchanged
             for k in (
-                "name", "caption", "metrics", "datasets", "profiles", "rows", "reported", "reported-metrics",
-                "reported-datasets", "reported-groups", "reported-rows", "backbone", "preset", "seed", "format",
+                "name", "caption", "metrics", "datasets", "profiles", "rows", "optional-rows", "reported",
+                "reported-metrics", "reported-datasets", "reported-groups", "reported-rows", "backbone", "preset",
+                "seed", "format",
             )
         },
         **{k: directives.flag for k in ("mix-families", "no-ci", "reported-all")},
@@ -195,8 +197,9 @@ class PaperTable(TableDirective):
         if "rows" not in self.options:
             return list(dict.fromkeys(everyone))
         chosen = lines(self.options["rows"])
+        optional = lines(self.options.get("optional-rows", ""))
         for n in chosen:
-            if n not in measured and n not in reported:
+            if n not in measured and n not in reported and n not in optional:
                 LOG.warning("paper-table: no row %r", n, location=self.get_location())
         return chosen
 
