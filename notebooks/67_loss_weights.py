@@ -54,7 +54,7 @@ paper = cfg.dataset == "paper"
 backbone = load_backbone("dino_vits8" if paper else "dinov2_vits14_reg_mri", device=cfg.device)
 RECIPE = recipe("paper" if paper else "demo", steps=cfg.train_steps)
 TRAINED_ON = {"demo": 96, "photos": 200, "paper": None}[cfg.dataset]
-SEEDS = [cfg.seed + s for s in range(3)]
+SEEDS = [cfg.seed + s for s in range(2 if cfg.name == "smoke" else 3)]
 
 data = of_profile(cfg, "masks", limit=None if paper else 100)[0]
 features = extract_dataset(data, backbone, size=RECIPE["size"])
