@@ -443,7 +443,7 @@ axes[0].set(xlabel=r"threshold $\tau$", ylabel=r"$\lambda_2$")
 axes[0].legend()
 for color, dash, mark, lr in zip(plots.COLORS, plots.DASHES, plots.MARKERS, RATES, strict=False):
     share = [np.mean([r.log[-1]["held_out_constant"] for r in coarse[tau, lr]]) for tau in TRAINED]
-    axes[1].plot(TRAINED, share, color=color, ls=dash, marker=mark, label=f"constant, rate {lr:g}")
+    axes[1].plot(TRAINED, share, color=color, ls=dash, marker=mark, label=f"rate {lr:g}")
 axes[1].set(xlabel=r"threshold $\tau$", ylabel="share of constant masks")
 axes[1].legend()
 for ax in axes:
@@ -612,8 +612,10 @@ glue("fig-joint", fig)
 # stands between the two is therefore the pull of the fine branch, not the cut, not the learning rate and not the number of steps. Here is the trap
 # at grey that the title of a saddle suggests: the cut alone walks out of it.
 #
-# Means in place of sums reach {measured}`sempart-convergence/joint, means/decided|.3f` in the same number of steps, one epoch of
-# warm-up with the sums {measured}`sempart-convergence/joint, sums, warm-up/decided|.3f`. {numref}`tab-pull` shows why size matters although Adam
+# A head start does not settle it. After the epoch of warm-up the coarse mask is decided by
+# {measured}`sempart-convergence/joint, sums, warm-up/decided_after_1|.3f`; three epochs later, with the sums in force, by
+# {measured}`sempart-convergence/joint, sums, warm-up/decided|.3f`: a fine branch that still answers grey drags the coarse one along. Means in place of sums, from the
+# start, reach {measured}`sempart-convergence/joint, means/decided|.3f` in the same number of steps. {numref}`tab-pull` shows why size matters although Adam
 # divides by it: with one loss for everything, Adam scales all directions by the size of the *whole* gradient. Where the gradient of SR is
 # {measured}`sempart-pull/joint, sums, before training/sr_over_ncut|.1f` times that of the cut (means:
 # {measured}`sempart-pull/joint, means, before training/sr_over_ncut|.1f` times), the cut's share of each step shrinks by that factor, and the
@@ -711,7 +713,8 @@ glue("fig-cut-iou", fig)
 # 2. **Look at the span of each mask** (`held_out_constant` in `log.csv`), not at how black and white it is: collapsed masks can be perfectly decided.
 # 3. **Black or white everywhere** means that the cut itself pushes away from grey: go to 1. **Grey everywhere**, with `decided` small and Ncut
 #    just below 1, means that something ties the masks together: look at the weight of the super-resolution term, count whether it is a sum or a
-#    mean, and train the coarse branch first (`coarse_epochs`) or detach it.
+#    mean, and detach the fine branch (`branches="detached"`) or train the coarse one first (`coarse_epochs`). A warm-up helps only if the term does not
+#    undo it: {numref}`tab-ways`.
 # 4. **Then** the learning rate. It decides how soon, and at a threshold with a shallow cut how far a network runs after it.
 # 5. **Do not choose the threshold, nor between two converged networks, by the cut.**
 #
