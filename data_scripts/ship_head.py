@@ -1,7 +1,8 @@
 """Make a trained head the one that ships: ``python -m data_scripts.ship_head HEAD.safetensors``.
 
-Copies the file into the package under its registered name and writes its sha256 beside it. The head must say
-what it was trained on, because its card is read from there.
+Writes the head into the package under its registered name, its sha256 beside it, and the log of its training.
+The head must say what it was trained on, because its card is read from there; by which recipe and by which
+criterion it was chosen is added here.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from sempart_core.checkpoints import sha256_of
 from sempart_core.errors import SempartError
 from sempart_core.models import load_head
 from sempart_core.records import write_bytes, write_text
+from sempart_core.training_files import LOG
 
 #: What a head's ``about`` must hold; a training writes all of it.
 NEEDED = ("backbone", "sha256", "feature", "size", "photographs", "n")
 
 
-def ship(path: str | os.PathLike, name: str = heads.DEFAULT) -> pathlib.Path:
-    """Put a head into the package; returns its file there.
+def ship(path: str | os.PathLike, name: str = heads.DEFAULT, **about: str) -> pathlib.Path:
+    """Put a head into the package; returns its file there. ``about`` is added to what the head says of itself.
 
     Raises
     ------
@@ -34,7 +36,9 @@ def ship(path: str | os.PathLike, name: str = heads.DEFAULT) -> pathlib.Path:
     if name not in heads.WHAT:
         raise SempartError(f"no head is called {name!r}; choose one of: {', '.join(heads.WHAT)}")
     path = pathlib.Path(path)
-    about = load_head(path).about
+    head = load_head(path)
+    head.about |= {k: v for k, v in about.items() if v}
+    about = head.about
     if missing := [k for k in NEEDED if not about.get(k)]:
         raise SempartError(
             f"{path}: does not say its {', '.join(missing)}; give a head made by sempart train"
@@ -44,7 +48,9 @@ def ship(path: str | os.PathLike, name: str = heads.DEFAULT) -> pathlib.Path:
             f"{path}: trained on {about['backbone']!r}, which is not registered; train it anew"
         )
     place = heads.file_of(name)
-    write_bytes(place, path.read_bytes())
+    head.save(place)
+    if (log := path.parent / LOG).is_file():
+        write_bytes(heads.log_of(name), log.read_bytes())
     said = heads.checksums() | {name: sha256_of(place)}
     write_text(heads.FOLDER / "heads.json", json.dumps(said, indent=1, sort_keys=True) + "\n")
     return place
@@ -55,9 +61,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("head", help="file made by sempart train")
     parser.add_argument("--name", default=heads.DEFAULT, help="registered name; default: %(default)s")
+    parser.add_argument("--recipe", default="", help="recipe of its training")
+    parser.add_argument("--criterion", default="", help="by what it was chosen, without labels")
     args = parser.parse_args()
     try:
-        print(ship(args.head, args.name))
+        print(ship(args.head, args.name, recipe=args.recipe, criterion=args.criterion))
     except SempartError as e:
         sys.exit(f"ship_head: {e}")
 

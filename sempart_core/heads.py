@@ -39,6 +39,11 @@ def file_of(name: str) -> pathlib.Path:
     return FOLDER / f"{name}.safetensors"
 
 
+def log_of(name: str) -> pathlib.Path:
+    """The log of its training, one row an epoch."""
+    return FOLDER / f"{name}-log.csv"
+
+
 def checksums() -> dict[str, str]:
     """Name -> sha256 as shipped; empty where the package was installed without its data."""
     try:
@@ -73,8 +78,9 @@ def card(name: str) -> Card:
         WHAT[name],
         source="network and losses: Ravindran and Basavaraj 2023 (SEMPART); weights: trained here",
         licence="MIT, as this package; the backbone has its own",
-        labels="none for the head, which was trained and chosen without labels; for its layer "
-        f"{feature} see defaults_from on the card of the backbone {backbone}",
+        labels="none in its training and for its threshold; the number of epochs and the weights of its losses "
+        f"were settled with masks of VOC photographs in view; for its layer {feature} see defaults_from on the "
+        f"card of the backbone {backbone}",
         cost=f"{size}; one pass of a small network a photograph, after the backbone's",
         extra=extra | {k: v for k, v in about.items() if k not in extra},
     )

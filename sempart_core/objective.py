@@ -206,15 +206,13 @@ OBJECTIVES = {
         source="ours",
     ),
     # The fine mask learns the bilateral solver's answer to the coarse one, in place of equation 5 and GTV-fine.
-    # TokenCut's widths 16/16/8 are those of a photograph; at 224 pixels, about half its side, 16 becomes 8.
     "refined": Objective(
         reduction="mean",
         w_gtv_coarse=0.2,
         w_gtv_fine=0.0,
         w_sr=0.0,
         target="bilateral",
-        target_params={"sigmas": (8, 16, 8)},
-        w_target=1.0,
+        w_target=10.0,
         source="ours",
     ),
 }

@@ -23,7 +23,7 @@ RECIPES: dict[str, dict] = {
     },
     "compact": {**_COMPACT, "epochs": 6, "coarse_epochs": 2},
     "shipped": {
-        **_COMPACT, "objective": "refined", "tau": 0.75, "epochs": 6, "coarse_epochs": 2, "schedule": "cosine", "ema": 0.99,
+        **_COMPACT, "objective": "refined",  "tau": 0.75, "epochs": 3, "coarse_epochs": 1, "schedule": "cosine", "ema": 0.99,
     },
     "demo": {**_COMPACT, "epochs": 4, "coarse_epochs": 1},
 }  # fmt: skip

@@ -14,19 +14,31 @@ from sempart_core import records
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- rows:begin -->", "<!-- rows:end -->"
-#: column head -> (profile, dataset, metric, table)
+#: column head -> (profile, dataset, metric)
 COLUMNS = {
-    "demo scenes, IoU": ("demo", "demo-test", "iou", "saliency"),
-    "VOC animals, IoU": ("photos", "voc2012_animals-saliency", "iou", "saliency"),
-    "Weizmann horses, IoU": ("photos", "weizmann_horses", "iou", "saliency"),
-    "DAVIS 2016, IoU": ("photos", "davis2016_val", "iou", "saliency"),
+    "demo scenes, IoU": ("demo", "demo-test", "iou"),
+    "VOC animals, IoU": ("photos", "voc2012_animals-saliency", "iou"),
+    "Weizmann horses, IoU": ("photos", "weizmann_horses", "iou"),
+    "DAVIS 2016, IoU": ("photos", "davis2016_val", "iou"),
 }
-ROWS = ("DINO-seg", "LOST", "TokenCut", "TokenCut, least corners", "Deep Spectral (code)")
+#: rows and the tables that hold them
+ROWS = {
+    **dict.fromkeys(("TokenCut", "TokenCut, least corners", "Deep Spectral (code)"), "saliency"),
+    **dict.fromkeys(
+        (
+            "TokenCut, least corners + bilateral",
+            "shipped head, coarse",
+            "shipped head, fine",
+            "shipped head, coarse + bilateral",
+        ),
+        "head-masks",
+    ),
+}
 
 
 def table() -> str:
     """Markdown table of measured rows; a missing one says so, two for one cell are an error."""
-    wanted = {(*key, row) for key in COLUMNS.values() for row in ROWS}
+    wanted = {(*key, table, row) for key in COLUMNS.values() for row, table in ROWS.items()}
     found: dict[tuple, dict] = {}
     for r in records.load_rows():
         key = (r["profile"], r["dataset"], r["metric"], r["table"], r["row"])
@@ -37,10 +49,10 @@ def table() -> str:
             )
         found[key] = r
     lines = ["| method | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
-    for row in ROWS:
+    for row, table in ROWS.items():
         cells = []
         for key in COLUMNS.values():
-            r = found.get((*key, row))
+            r = found.get((*key, table, row))
             cells.append(f"{r['value']:.3f} (n = {r['n']})" if r else "not run here")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,0 +1,345 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A head that ships
+#
+# A reader who wants to cut out the object in a photograph should not have to train anything. The package
+# therefore carries one trained network of SEMPART's kind, half a megabyte, for the default backbone. It was
+# trained on photographs without labels. This chapter says how, by which criterion its threshold was chosen, and
+# what it is worth: on composed scenes, with its failures in full view, and on photographs that it has never seen.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"  # smoke | demo | photos | paper
+data_root = ""  # folder of real photographs, for photos and paper
+device = "auto"  # auto | cpu | cuda
+seed = 0
+
+# %% tags=["hide-input"]
+import csv
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+import sempart_core
+from sempart_core import foreground, heads, plots
+from sempart_core.backbones import load_backbone
+from sempart_core.datasets import load_dataset, of_profile
+from sempart_core.evaluate import evaluate, extract_dataset
+from sempart_core.evaluation import over_seeds, paired_difference
+from sempart_core.methods import METHODS
+from sempart_core.methods.sempart import SempartMethod
+from sempart_core.notebook import glue, save, start
+from sempart_core.recipes import RECIPES, recipe
+from sempart_core.train import train
+from sempart_core.training_data import load_training_set
+
+cfg = start(profile, data_root, device, seed, name="68_a_head_that_ships")
+backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
+head = sempart_core.load("sempart-dinov2-reg-mri", device=cfg.device)
+SIZE = int(head.about["size"])
+
+# %% [markdown]
+# ## What is in the file
+#
+# The file says of itself what made it; its card in {doc}`/book/status` is read from there.
+
+# %% tags=["nbval-check-output"]
+for key in ("backbone", "feature", "tau", "size", "recipe", "n", "photographs", "seed", "epoch", "criterion"):
+    print(f"{key:12}", head.about.get(key, "-"))
+print(f"{'parameters':12}", f"{sum(p.numel() for p in head.parameters()):,}")
+
+# %% [markdown]
+# ## What it minimises
+#
+# The coarse branch is the paper's: the expected normalized cut without self-loops and a graph total
+# variation, as means over edges ({doc}`60_training_sempart`). The fine branch is not. In the paper it is tied to the
+# coarse mask by a sum of squares and smoothed along colours ({cite:t}`ravindran2023sempart`, equations 5 and
+# 6); with the few epochs and the grid of $16 \times 16$ that two cores allow, the fine mask so trained is no better than the
+# coarse one ({doc}`60_training_sempart`, {doc}`67_loss_weights`). Here the fine mask $\hat S$ learns what an edge-aware
+# filter $R$, the bilateral solver {cite}`barron2016fast`, makes of the coarse mask on the same photograph $X$:
+#
+# ```{math}
+# :label: eq-shipped
+# \mathcal L = \mathcal L_{\mathrm{Ncut}}(S) + \tfrac15\, \mathcal L_{\text{GTV-coarse}}(S)
+#   + \tfrac{10}{HW} \bigl\| \hat S - \operatorname{sg}\, R(S, X) \bigr\|^2 ,
+# ```
+#
+# where $\operatorname{sg}$ stops the gradient. The filter sees one photograph; the network sees many and can learn
+# which of its corrections are systematic. The encoder serves both branches, so what the fine branch learns reaches the
+# coarse mask too. No label enters.
+
+# %%
+for key, value in RECIPES["shipped"].items():
+    print(f"{key:14}", value)
+
+# %% tags=["remove-cell"]
+with open(heads.log_of("sempart-dinov2-reg-mri")) as f:
+    log = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
+glue("fig-shipped-log", plots.training_curves(log))
+
+# %% [markdown]
+# ```{glue:figure} fig-shipped-log
+# :name: fig-shipped-log
+# :alt: Loss terms of the shipped head's training by epoch, on the photographs of training and on those held out: total, expected normalized cut, graph total variation and, from the first epoch of both branches on, the distance to the refined target.
+#
+# The training of the shipped head. The first epochs train the coarse branch alone, so the sum begins anew
+# where the fine branch joins.
+# ```
+#
+# ## A threshold without labels
+#
+# The threshold $\tau$ decides what the cut sees ({doc}`20_features_as_graphs`). Values of the loss cannot choose it: with
+# fewer edges the cut is cheaper, whatever the masks are worth. What can be asked without a label is whether two trainings
+# that differ only in their random numbers agree on photographs that neither has seen:
+#
+# ```{math}
+# :label: eq-agreement
+# a(\tau) = \frac1m \sum_{i=1}^{m} \operatorname{IoU}\bigl( M_i^{(0)}(\tau),\, M_i^{(1)}(\tau) \bigr) .
+# ```
+#
+# A graph on which the object is not a good cut leaves the answer to chance, and the two then differ. The converse does not hold: two
+# networks can agree on a wrong side. So the criterion is tried here against the labels it replaces, after the fact.
+
+# %%
+TAUS = (0.5, 0.6, 0.7, 0.75, 0.8)
+photographs = of_profile(cfg, "train", limit=400 if cfg.dataset == "demo" else 1600)[0]
+data = load_training_set(photographs, backbone, size=SIZE, pixels=False)
+held = torch.arange(len(data) - max(2, len(data) // 16), len(data))  # given to no training below
+seen = int(held[0])
+part = replace(data, x=data.x[:seen], names=data.names[:seen], content=f"{data.content}, first {seen}")
+tests = of_profile(cfg, "masks", limit=200)[:1]
+test_features = extract_dataset(tests[0], backbone, size=SIZE, keep_images=False)
+
+
+@torch.no_grad()
+def masks(network):
+    x, _ = data.batch(held, torch.device(cfg.device))
+    S = network(x, None, data.grid).coarse.cpu() > 0.5
+    return S ^ foreground.flips(S, "least-corners", grid=data.grid)[:, None, None]
+
+
+rows, curves = [], {"agreement": [], "IoU": []}
+for tau in TAUS:
+    options = recipe("shipped", tau=tau, branches="coarse", epochs=3, lr=5e-4)
+    pair = [train(part, backbone, **options, seed=cfg.seed + s, steps=cfg.train_steps).model for s in (0, 1)]
+    a, b = (masks(n) for n in pair)
+    agreement = ((a & b).sum((1, 2)) / (a | b).sum((1, 2)).clamp_min(1)).double()
+    runs = [
+        evaluate(tests[0], SempartMethod(n), backbone, features=test_features, seed=cfg.seed) for n in pair
+    ]
+    found = over_seeds(runs, "head-criterion", f"tau {tau}", only=["iou"])
+    rows += [*found, replace(found[0], metric="agreement", value=float(agreement.mean()), ci=None, preset="")]
+    curves["agreement"].append(float(agreement.mean()))
+    curves["IoU"].append(found[0].value)
+rank = float(
+    np.corrcoef(np.argsort(np.argsort(curves["agreement"])), np.argsort(np.argsort(curves["IoU"])))[0, 1]
+)
+rows.append(replace(rows[0], row="all", metric="rank_correlation", value=rank, ci=None, preset=""))
+save(rows)
+
+# %% tags=["remove-cell"]
+NAMES = {"agreement": "agreement of two trainings, no labels", "IoU": "IoU with the truth"}
+fig = plots.curves({NAMES[k]: (TAUS, v) for k, v in curves.items()}, r"threshold $\tau$", "IoU")
+glue("fig-head-criterion", fig)
+
+# %% [markdown]
+# ```{glue:figure} fig-head-criterion
+# :name: fig-head-criterion
+# :alt: Two curves over the threshold tau: the agreement of two trainings on held-out scenes, and the IoU of their masks with the true masks of the test scenes.
+#
+# Agreement of two trainings on held-out demo scenes, and their IoU with the truth of the test scenes.
+# ```
+#
+# ```{paper-table} head-criterion
+# :name: tab-head-criterion
+# :metrics: agreement, iou, iou_sd
+# :rows: tau 0.5; tau 0.6; tau 0.7; tau 0.75; tau 0.8
+# :caption: Agreement of two trainings of the coarse branch on photographs held out of both, and their IoU on the first 200 test photographs: demo scenes, and, in the profile photos, VOC 2012 animals.
+# ```
+#
+# The shipped head has $\tau$ = 0.75, the value at which two trainings on unlabelled photographs agreed best when the recipe was
+# fixed; 0.8 had the higher IoU on VOC photographs then and was not taken. Over the five thresholds the rank correlation of agreement and IoU is
+# {measured}`head-criterion/all/rank_correlation@demo|.2f` on demo scenes and
+# {measured}`head-criterion/all/rank_correlation@photos|.2f` on photographs: with five points a weak witness.
+#
+# The rest of the recipe was not found blindly. That training should be short, and how much the refined target should weigh, was
+# settled with the IoU on VOC photographs in view, as were the layer and the input size of the backbone before
+# ({doc}`20_features_as_graphs`). The rows of the shipped head are marked label-tuned for that reason. Weizmann and DAVIS were
+# measured once, after the head was fixed.
+#
+# ## What it is worth
+
+# %%
+CORNERS = METHODS["tokencut"](foreground="least-corners")
+ROWS = {
+    "TokenCut, least corners": (CORNERS, None),
+    "TokenCut, least corners + bilateral": (CORNERS, "bilateral"),
+    "shipped head, coarse": (SempartMethod(head, "coarse"), None),
+    "shipped head, fine": (SempartMethod(head, "fine"), None),
+    "shipped head, coarse + bilateral": (SempartMethod(head, "coarse"), "bilateral"),
+    "shipped head, fine + bilateral": (SempartMethod(head, "fine"), "bilateral"),
+}
+PAIRS = [
+    ("shipped head, fine", "shipped head, coarse"),
+    ("shipped head, fine", "TokenCut, least corners"),
+    ("shipped head, fine", "TokenCut, least corners + bilateral"),
+    ("shipped head, coarse + bilateral", "shipped head, fine"),
+    ("shipped head, coarse + bilateral", "TokenCut, least corners + bilateral"),
+]
+scenes = load_dataset("demo", split="test", limit=cfg.limit)
+mask_sets = [scenes] if cfg.dataset == "demo" else of_profile(cfg, "masks")
+rows, differences, runs = [], [], {}
+for test in mask_sets:
+    features = extract_dataset(test, backbone, size=SIZE)
+    for row, (method, refiner) in ROWS.items():
+        run = evaluate(test, method, backbone, features=features, refine=refiner, seed=cfg.seed)
+        runs[test.name, row] = run
+        rows += run.records("head-masks", row, only=["iou", "acc", "max_f"])
+    for one, two in PAIRS:
+        pair = [runs[test.name, one]], [runs[test.name, two]]
+        differences += paired_difference(*pair, "head-differences", f"{one} minus {two}")
+save(rows)
+save(differences)
+
+# %% [markdown]
+# ```{paper-table} head-masks
+# :name: tab-head-masks
+# :profiles: demo
+# :metrics: iou, acc, max_f
+# :caption: The shipped head on the demo test scenes, which are composed of drawn objects on photographs: nothing of the kind was in its training.
+# ```
+#
+# ```{paper-table} head-masks
+# :name: tab-head-masks-photos
+# :profiles: photos
+# :metrics: iou
+# :caption: IoU on photographs at their original resolution: VOC 2012 animals, Weizmann horses, DAVIS 2016 frames. None of them was in the training. TokenCut stands on the same features.
+# ```
+#
+# ```{paper-table} head-differences
+# :name: tab-head-differences
+# :profiles: photos
+# :metrics: iou_difference, iou_p
+# :caption: Differences of IoU on the same photographs, with 95 % bootstrap intervals over photographs and the p-value of Wilcoxon's signed-rank test.
+# ```
+#
+# On VOC animals the fine mask reaches {measured}`head-masks/shipped head, fine/iou@voc2012_animals-saliency@photos|.3f` against
+# {measured}`head-masks/shipped head, coarse/iou@voc2012_animals-saliency@photos|.3f` of the coarse one and
+# {measured}`head-masks/TokenCut, least corners/iou@voc2012_animals-saliency@photos|.3f` of TokenCut, which cuts the same features photograph by
+# photograph. With the bilateral solver behind it, the coarse mask stands at
+# {measured}`head-masks/shipped head, coarse + bilateral/iou@voc2012_animals-saliency@photos|.3f`.
+# DAVIS, frames of street scenes with small or several moving things, remains hard:
+# {measured}`head-masks/shipped head, fine/iou@davis2016_val@photos|.3f`. Nothing in a normalized cut knows what moves.
+# What a supervised network reaches on the same photographs is measured in {doc}`62_sempart_masks_and_boxes`.
+#
+# ## Its failures
+#
+# The figures below are not chosen by hand: the twenty demo scenes on which the fine mask is worst, and twenty drawn at random.
+
+# %% tags=["remove-cell"]
+if cfg.dataset != "demo":
+    features = extract_dataset(scenes, backbone, size=SIZE)
+    runs[scenes.name, "shipped head, fine"] = evaluate(
+        scenes, SempartMethod(head, "fine"), backbone, features=features, seed=cfg.seed
+    )
+scores = runs[scenes.name, "shipped head, fine"].per_image["iou"]
+starts = np.cumsum([0, *map(len, features)])
+
+
+def fine_mask(i):
+    k = int(np.searchsorted(starts, i, side="right")) - 1
+    p = SempartMethod(head, "fine").predict(features[k][int(i - starts[k])])
+    return p.resize(scenes[i].mask.shape).mask[0].numpy()
+
+
+def gallery(chosen, columns=5):
+    """Scenes with their masks, five pairs a line."""
+    lines, notes = [], {}
+    for n, i in enumerate(chosen):
+        if n % columns == 0:
+            lines.append([])
+        notes[len(lines) - 1, len(lines[-1])] = f"{scores[i]:.2f}"
+        lines[-1].append((scenes[i].image, fine_mask(i)))
+    lines[-1] += [np.ones((8, 8, 3))] * (columns - len(lines[-1]))
+    return plots.mask_grid(lines, notes=notes, width=9)
+
+
+worst = np.argsort(scores, kind="stable")[:20]
+drawn = np.random.default_rng(cfg.seed).permutation(len(scores))[:20]
+glue("fig-head-worst", gallery(worst))
+glue("fig-head-random", gallery(drawn))
+
+# %% [markdown]
+# ```{glue:figure} fig-head-worst
+# :name: fig-head-worst
+# :alt: Twenty composed scenes with the fine mask of the shipped head laid over them, those with the lowest IoU, each with its IoU in a corner.
+#
+# The twenty worst of the demo test scenes, with their IoU. Cut-outs: Tux Paint stamps, GPL-2 ({doc}`/book/credits`).
+# ```
+#
+# ```{glue:figure} fig-head-random
+# :name: fig-head-random
+# :alt: Twenty composed scenes drawn at random with the fine mask of the shipped head laid over them, each with its IoU in a corner.
+#
+# Twenty demo test scenes drawn at random. Cut-outs: Tux Paint stamps, GPL-2.
+# ```
+
+# %%
+base = runs[scenes.name, "shipped head, fine"].records("head-failures", "", only=["iou"])[0]
+groups = {
+    "IoU below .1": scores < 0.1,
+    "IoU .1 to .5": (scores >= 0.1) & (scores < 0.5),
+    "IoU .5 to .8": (scores >= 0.5) & (scores < 0.8),
+    "IoU .8 and above": scores >= 0.8,
+}
+inside = {}
+for i in range(len(scores)):  # is the truth mostly on the side that was thrown away?
+    truth, mask = scenes[i].mask, fine_mask(i)
+    inside[i] = (truth & ~mask).sum() > (truth & mask).sum() and (~mask).mean() < 1
+flipped = np.array([inside[i] for i in range(len(scores))])
+rows = [
+    replace(base, row=name, metric="share", value=float(found.mean()), ci=None, preset="")
+    for name, found in groups.items()
+]
+rows.append(
+    replace(
+        base,
+        row="most of the object left out",
+        metric="share",
+        value=float(flipped.mean()),
+        ci=None,
+        preset="",
+    )
+)
+if cfg.dataset == "demo":
+    save(rows)
+
+# %% [markdown]
+# Of the demo scenes, {measured}`head-failures/IoU .8 and above/share|.0%` have an IoU of at least .8 and
+# {measured}`head-failures/IoU below .1/share|.0%` one below .1. In {measured}`head-failures/most of the object left out/share|.0%` most of
+# the object is outside the mask: the cut took another thing, or the corners named the wrong side.
+#
+# ## On your own photographs
+#
+# ```sh
+# sempart segment holiday/*.jpg -o out                              # the shipped head
+# sempart train --images FOLDER -o run                              # the same recipe on your photographs
+# sempart segment holiday/*.jpg -o out --head run/head.safetensors  # and your head
+# ```
+#
+# `sempart segment` takes the coarse mask of the shipped head through the bilateral solver, which is the best row of
+# {numref}`tab-head-masks-photos`; `--branch fine --refine none` gives the network's own fine mask.
+#
+# ```{exercise}
+# :label: ex-head-agreement
+# The agreement of {eq}`eq-agreement` is 1 for a recipe that always marks the same square in the middle. Add a term that
+# punishes this without a label, for instance the agreement between a photograph and its mirror image, or between a photograph and a
+# crop of it. Does your criterion order the thresholds of {numref}`tab-head-criterion` as the IoU does?
+# ```
