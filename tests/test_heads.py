@@ -86,7 +86,7 @@ def test_every_head_of_the_package_loads_and_says_what_it_is():
             assert card.extra[key] == network.about[key]
         assert card.extra["sha256"] == heads.checksums()[name]
         assert network.about["n"] in card.extra["trained_on"]
-        assert card.labels.startswith("none for the head") and network.about["feature"] in card.labels
+        assert card.labels.startswith("none in its training") and network.about["feature"] in card.labels
 
 
 def test_it_is_part_of_what_is_installed():
