@@ -38,6 +38,18 @@ SEMPART_REFINE: str | None = "bilateral"
 OTHER_REFINE: str | None = "bilateral"
 
 
+def _branch(head: str | None, branch: str | None, refine: str | None) -> str | None:
+    """The branch of a cut-out where none is asked for: the coarse one before a filter, if the head has it.
+
+    The fine mask has an outline already, often next to the edge, and a filter moves it less.
+    """
+    from .heads import open_head
+
+    if branch is not None or refine is None:
+        return branch
+    return "fine" if open_head(head)[0].about.get("branches") == "fine" else "coarse"
+
+
 def segment(
     photos: Annotated[
         list[pathlib.Path],
@@ -75,7 +87,8 @@ def segment(
     NAME_overlay.png, and boxes.json for all. A photograph that cannot be read is named and skipped; the
     exit code is then 2.
 
-    The defaults are chosen for cut-outs: the head that ships, --foreground least-corners and a refinement.
+    The defaults are chosen for cut-outs: the head that ships, --foreground least-corners and a refinement, before
+    which the coarse mask is taken; --refine none gives the fine one as it is.
     'sempart evaluate' measures the method as it is: its own rule for the foreground, and no refinement.
     """
     from . import segment as work
@@ -85,6 +98,8 @@ def segment(
         refine = SEMPART_REFINE if method == "sempart" else OTHER_REFINE
     refine, foreground = none(refine), none(foreground)
     check_refiner(refine)
+    if method == "sempart":
+        branch = _branch(head, branch, refine)
     made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
     name = backbone or made.default_backbone or BACKBONE
     made.check(name, feature, tau)
@@ -166,6 +181,8 @@ def evaluate(
     foreground, refine = none(foreground), none(refine)
     registry(Kind.presets)[metric]
     check_refiner(refine)
+    if method == "sempart":
+        branch = _branch(head, branch, refine)
     made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
     name = backbone or made.default_backbone or BACKBONE
     made.check(name, feature, tau)

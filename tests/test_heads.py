@@ -220,11 +220,27 @@ def test_segment_without_options_uses_the_shipped_head(shipped, tmp_path):
     found = np.array(Image.open(tmp_path / "out" / "a_mask.png")) > 0
     assert (found & mask).sum() / (found | mask).sum() > 0.9
     entry = json.loads((tmp_path / "out" / "boxes.json").read_text())["a"]
-    want = {"method": "sempart", "head_name": heads.DEFAULT, "branch": "fine", "size": 112, "tau": 0.45}
+    want = {"method": "sempart", "head_name": heads.DEFAULT, "branch": "coarse", "size": 112, "tau": 0.45}
     want |= {"backbone": colour_backbone.NAME, "feature": "tokens@0", "foreground": "least-corners"}
     assert {k: entry[k] for k in want} == want and len(entry["head"]) == 12
     text = run("list", "heads").stdout
-    assert re.search(rf"^  {heads.DEFAULT}$", text, re.M) and "labels: none for the head" in text
+    assert re.search(rf"^  {heads.DEFAULT}$", text, re.M) and "labels: none in its training" in text
+
+
+@pytest.mark.parametrize(
+    "branches, options, branch",
+    [
+        ("joint", [], "coarse"),
+        ("joint", ["--refine", "none"], "fine"),
+        ("joint", ["--branch", "fine"], "fine"),
+        ("fine", [], "fine"),
+    ],
+)
+def test_a_filter_gets_the_mask_that_leaves_it_the_outline(tmp_path, branches, options, branch):
+    path, _ = photo(tmp_path)
+    head = red_head(branches=branches).save(tmp_path / "head.safetensors")
+    run("segment", path, "-o", tmp_path / "out", "--head", head, *options)
+    assert json.loads((tmp_path / "out" / "boxes.json").read_text())["a"]["branch"] == branch
 
 
 def test_a_strangers_head_brings_backbone_and_size(shipped, tmp_path):
