@@ -33,6 +33,7 @@ lock: ## write requirements.txt from pyproject.toml (needs uv; UPGRADE=1 takes t
 fetch: env ## weights and demo data into the cache folder
 	@echo "== weights and demo data"
 	@$(PY) -m sempart_core fetch weights demo
+	@$(PY) -m sempart_core fetch u2netp || echo "U2-NetP was not fetched: the supervised rows will say 'not run here'"
 
 run: env ## run the notebooks whose inputs changed (FORCE=1: all), write rows
 	@echo "== notebooks, profile $(PROFILE)"
