@@ -51,8 +51,7 @@ from sempart_core.training_data import load_training_set
 cfg = start(profile, data_root, device, seed, name="65_sempart_losses")
 paper = cfg.dataset == "paper"
 backbone = load_backbone("dino_vits8" if paper else "dinov2_vits14_reg_mri", device=cfg.device)
-# One epoch less than the demo recipe has: there are many trainings here, and the last epoch moved the IoU little.
-RECIPE = recipe("paper", steps=cfg.train_steps) if paper else recipe("demo", steps=cfg.train_steps, epochs=3)
+RECIPE = recipe("paper" if paper else "demo", steps=cfg.train_steps)
 TRAINED_ON = {"demo": 96, "photos": 400, "paper": None}[cfg.dataset]
 TESTED_ON = 200 if cfg.dataset == "photos" else None
 SEEDS = [cfg.seed + s for s in range(2 if cfg.name == "smoke" else 3)]

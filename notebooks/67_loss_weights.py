@@ -52,12 +52,11 @@ from sempart_core.training_step import TrainingError
 cfg = start(profile, data_root, device, seed, name="67_loss_weights")
 paper = cfg.dataset == "paper"
 backbone = load_backbone("dino_vits8" if paper else "dinov2_vits14_reg_mri", device=cfg.device)
-# One epoch less than the demo recipe has: there are many trainings here, and the last epoch moved the IoU little.
-RECIPE = recipe("paper", steps=cfg.train_steps) if paper else recipe("demo", steps=cfg.train_steps, epochs=3)
+RECIPE = recipe("paper" if paper else "demo", steps=cfg.train_steps)
 TRAINED_ON = {"demo": 96, "photos": 200, "paper": None}[cfg.dataset]
 SEEDS = [cfg.seed + s for s in range(2 if cfg.name == "smoke" else 3)]
 
-data = of_profile(cfg, "masks", limit=None if paper else 100)[0]
+data = of_profile(cfg, "masks", limit={"demo": 80, "photos": 100, "paper": None}[cfg.dataset])[0]
 features = extract_dataset(data, backbone, size=RECIPE["size"], batch=4)
 trained_on = of_profile(cfg, "train", limit=TRAINED_ON)[0]
 photographs = load_training_set(trained_on, backbone, size=RECIPE["size"])
