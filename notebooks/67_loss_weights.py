@@ -129,8 +129,8 @@ if base.reduction == "mean":
 
 # %%
 FACTORS = {
-    "w_sr": (0, 0.1, 1, 10),
-    "w_gtv_coarse": (0, 0.1, 1, 10),
+    "w_sr": (0.1, 1, 10),
+    "w_gtv_coarse": (0, 1, 10),
     "w_gtv_fine": (0, 1, 100, 10_000),  # a mean over all pixel edges is small: steps of a hundred
 }
 
