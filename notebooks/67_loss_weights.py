@@ -228,10 +228,10 @@ glue("fig-weights", fig)
 # %% [markdown]
 # ```{glue:figure} fig-weights
 # :name: fig-weights
-# :alt: Three plots side by side of IoU against a loss weight as a multiple of the recipe's, on logarithmic axes with a point for zero at the left: super-resolution, coarse total variation, fine total variation. A thick line for the fine mask with a band and single dots for seeds, a thin one for the coarse mask.
+# :alt: Three plots side by side of IoU against a loss weight as a multiple of the recipe's, on logarithmic axes, two of them with a point for zero at the left: super-resolution, coarse total variation, fine total variation. A thick line for the fine mask with a band and single dots for seeds, a thin one for the coarse mask.
 #
 # IoU against each weight: fine masks (thick) and coarse masks (thin), mean and one deviation over three seeds, dots for the
-# seeds of the fine masks. The left end of each axis is the weight 0. A dotted line marks the paper's weight where it lies in the range.
+# seeds of the fine masks. A tick 0 at the left end is the weight 0. A dotted line marks the paper's weight where it lies in the range.
 # ```
 #
 # ```{paper-table} sempart-8
@@ -272,8 +272,8 @@ glue("most-sensitive", NAMES[order[-1]])
 
 # %% [markdown]
 # The curve of super-resolution spans {measured}`sempart-8-range/SR/range|.3f` of IoU, that of GTV coarse
-# {measured}`sempart-8-range/GTV coarse/range|.3f` and that of GTV fine {measured}`sempart-8-range/GTV fine/range|.3f`, over two orders
-# of magnitude for the first two and four for the third; the deviation over seeds of the base is
+# {measured}`sempart-8-range/GTV coarse/range|.3f` and that of GTV fine {measured}`sempart-8-range/GTV fine/range|.3f`, over two, one and
+# four orders of magnitude; the deviation over seeds of the base is
 # {measured}`sempart-8-range/base/sd_over_seeds|.3f`. The flattest curve is that of {glue:text}`least-sensitive`, the steepest that
 # of {glue:text}`most-sensitive`. The paper calls the first two robust and the third sensitive. Where super-resolution is
 # heavy, the coarse mask can only become as decided as the new fine branch follows: the training leaves the grey mask
