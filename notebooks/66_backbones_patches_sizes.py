@@ -208,9 +208,8 @@ for name, sizes in plan.items():
 # The label-free numbers stand beside the IoU, which was not used for the choice.
 
 # %%
-known = first.tau(
-    first.default_layer
-)  # the prose below quotes the row "τ = 0.6": if the registry's value changes, so must it
+# The prose below quotes rows "τ = 0.6": if the registry's value changes, so must they.
+known = first.tau(first.default_layer)
 GRID = sorted({*(round(known + d, 2) for d in (-0.2, -0.1, 0.0, 0.1)), *(taus[first.name, s] for s in SIZES if (first.name, s) in taus)})  # fmt: skip
 TRIED = [s for s in plan.get(first.name, ())]
 rows, by_tau = [], {}
