@@ -8,10 +8,14 @@ decides the weights: arguments, photographs, backbone, versions, and the code of
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import json
 import pathlib
+import sys
+from collections.abc import Iterator
 
 import filelock
 
@@ -19,13 +23,16 @@ from .errors import SempartError
 from .models import Sempart, load_head
 from .paths import cache_dir, ensure
 from .records import versions
-from .training_files import HEAD, load_state
+from .training_files import HEAD, STATE, head_of, load_state
 
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
-    "affinity.py", "augment.py", "bilateral.py", "guided.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py",
-    "refine.py", "training_data.py", "training_loop.py", "training_step.py",
+    "affinity.py", "augment.py", "backbones.py", "bilateral.py", "binarise.py", "extraction.py", "guided.py",
+    "hooks.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py", "refine.py",
+    "training_data.py", "training_loop.py", "training_step.py",
 )  # fmt: skip
+#: Seconds to wait for another process before saying so.
+PATIENCE = 5.0
 #: Names of values in those modules that do not count, because the arguments hold what was chosen of them.
 PRESETS = ("CONFIGS", "OBJECTIVES")
 
@@ -33,6 +40,8 @@ PRESETS = ("CONFIGS", "OBJECTIVES")
 def key_of(settings: dict, **more) -> str:
     """16 hexadecimal digits of everything that decides the weights; ``settings`` and ``more`` become JSON."""
     library = {k: v for k, v in versions().items() if k in ("torch", "timm")}
+    if settings.get("augment"):
+        library["kornia"] = importlib.metadata.version("kornia")
     said = {"settings": settings, "versions": library, "source": source_digest(), **more}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -63,9 +72,30 @@ def place_of(key: str) -> pathlib.Path:
     return ensure(cache_dir() / "trained" / key)
 
 
-def lock(folder: pathlib.Path) -> filelock.BaseFileLock:
-    """To be held while an artefact is trained, so that two notebooks do not train the same one."""
-    return filelock.FileLock(folder.with_suffix(".lock"))
+@contextlib.contextmanager
+def lock(folder: pathlib.Path) -> Iterator[None]:
+    """To be held while an artefact is trained, so that two notebooks do not train the same one.
+
+    Raises
+    ------
+    SempartError
+        The file of the lock cannot be written.
+    """
+    held = filelock.FileLock(folder.with_suffix(".lock"))
+    try:
+        try:
+            held.acquire(timeout=PATIENCE)
+        except filelock.Timeout:
+            print(f"sempart: another process trains {folder.name}; waiting for it", file=sys.stderr)
+            held.acquire()
+    except OSError as e:
+        raise SempartError(
+            f"{held.lock_file}: cannot be written ({e.strerror}); set SEMPART_CACHE to a folder that can be written"
+        ) from e
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def finished(folder: pathlib.Path, device: object = "cpu") -> tuple[Sempart, list[dict], int] | None:
@@ -76,3 +106,17 @@ def finished(folder: pathlib.Path, device: object = "cpu") -> tuple[Sempart, lis
     except SempartError:
         return None
     return model, log, int(model.about["epoch"])
+
+
+def discard_broken(folder: pathlib.Path) -> None:
+    """Remove the state of an unfinished artefact that cannot be continued, so that it is trained from the start.
+
+    Broken is a state that is damaged or of another version, or one with an epoch whose head cannot be read.
+    """
+    if not (folder / STATE).exists():
+        return
+    try:
+        for row in load_state(folder)["log"]:
+            load_head(head_of(folder, row["epoch"]))
+    except SempartError:
+        (folder / STATE).unlink()

@@ -28,8 +28,8 @@ def _colours(name: str):
 
     steps = [K.RandomHorizontalFlip(p=0.5)]
     if name == "sempart_star":
-        # Torchvision's jitter of the same four numbers.
-        steps += [K.ColorJiggle(0.4, 0.4, 0.2, 0.1, p=0.8), K.RandomGrayscale(p=0.2)]
+        # Kornia's ColorJitter computes torchvision's formulas, its ColorJiggle others.
+        steps += [K.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), K.RandomGrayscale(p=0.2)]
     return K.AugmentationSequential(*steps, data_keys=["input"])
 
 
@@ -55,7 +55,7 @@ def augment(pictures: Sequence[Tensor], name: str, size: tuple[int, int], seed: 
     import kornia.augmentation as K
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.random.default_generator.manual_seed(seed)  # kornia draws on the CPU; CUDA's are not touched
         if name == "sempart_star":
             cut = K.RandomCrop(size, cropping_mode="slice")
             pictures = [cut(p[None])[0] for p in pictures]
@@ -76,7 +76,7 @@ def augmented_batch(
 
     ``half`` lets the backbone run in bfloat16 (on CUDA).
     """
-    kept = data.images if data.large is None else data.large
+    kept = data.large if name == "sempart_star" else data.images
     pictures = [kept[i].to(place).float() / 255 for i in index.tolist()]
     images = augment(pictures, name, tuple(data.images.shape[-2:]), seed)
     amp = torch.bfloat16 if half else torch.float32

@@ -75,7 +75,7 @@ class Objective:
     w_gtv_fine: float = 2e-4
     w_sr: float = 20.0
     target: str | None = None
-    target_params: dict = field(default_factory=dict)
+    target_params: dict = field(default_factory=dict, hash=False)
     w_target: float = 0.0
     source: str = ""
 

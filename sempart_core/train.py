@@ -187,6 +187,7 @@ def train(
     main = accelerator.is_main_process
     backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
     layer = feature or backbone.default_layer
+    skip = skip and (_once(skip) if main else _silent)
     config = SempartConfig.preset(config) if isinstance(config, str) else config
     if isinstance(objective, str):
         optimiser = optimiser or (objective if objective in OPTIMISERS else "paper")
@@ -194,6 +195,11 @@ def train(
         objective = Objective.preset(objective, **({} if tau is None else {"tau": tau}))
     elif tau is not None:
         raise SempartError("tau belongs to an objective given by name; set it in yours: replace(it, tau=...)")
+    if branches == "fine" and objective.w_target and not objective.w_gtv_fine:
+        raise SempartError(
+            "branches='fine' has no coarse mask for this objective's target, so nothing smooths the fine one: "
+            "choose an objective with GTV-fine, such as compact (--recipe compact)"
+        )
     one_of(optimiser := optimiser or "paper", "optimiser", OPTIMISERS)
     plan = Plan(
         config.change(patch=backbone.patch), objective, optimiser, epochs, lr, batch, seed, branches,
@@ -226,13 +232,15 @@ def train(
         accelerator.wait_for_everyone()
         if key and (found := artefacts.finished(out, place)):
             return TrainResult(found[0], tuple(found[1]), found[2], out, key, loaded=True)
+        if key and main:
+            artefacts.discard_broken(out)
+        accelerator.wait_for_everyone()
         data = images
         if not isinstance(images, TrainingSet):
             with accelerator.main_process_first():  # the others then read the features it has kept
                 data = load_training_set(
                     images, backbone, size=size, feature=layer, pixels=pixels, margin=margin, cache=cache,
-                    skip=skip if main or skip is None else _silent,
-                    progress=lambda items: bar(items, "features"),
+                    skip=skip, progress=lambda items: bar(items, "features"),
                 )  # fmt: skip
         model, log, best = run(
             _of_dim(plan, data.x.shape[-1]), data, backbone, out, place, accelerator,
@@ -256,6 +264,18 @@ def _processes(device: str, branches: str, coarse_epochs: int) -> tuple[torch.de
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
     return torch.device(device) if alone else accelerator.device, accelerator
+
+
+def _once(skip: Callable[[str], None]) -> Callable[[str], None]:
+    """``skip``, given each sentence once: a photograph is read for the key and again for its features."""
+    said: set[str] = set()
+
+    def say(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            skip(sentence)
+
+    return say
 
 
 def _silent(sentence: str) -> None:
@@ -284,8 +304,10 @@ def _check_set(
             )
     if pixels and data.images is None:
         raise SempartError("the photographs were loaded without pixels: load them with pixels=True")
-    if margin is not None and data.large is None:
-        raise SempartError(f"the photographs were loaded without a margin: load them with margin={margin}")
+    if margin is not None and data.margin != margin:
+        raise SempartError(
+            f"the photographs were loaded with margin={data.margin}: load them with margin={margin}"
+        )
 
 
 def _check(

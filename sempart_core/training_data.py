@@ -51,6 +51,8 @@ class TrainingSet:
         :func:`content_of` the photographs.
     large : tuple of Tensor, optional
         Each photograph with its aspect, ``3 x H x W`` uint8, to cut squares from.
+    margin : int, optional
+        By how much the short sides in ``large`` exceed the square.
     """
 
     x: Tensor
@@ -62,6 +64,7 @@ class TrainingSet:
     sha256: str
     content: str
     large: tuple[Tensor, ...] | None = None
+    margin: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -151,7 +154,7 @@ def load_training_set(
     images = None if images is None else images[:n]
     return TrainingSet(
         x[:n], images, grid, tuple(names), layer, size, backbone.sha256, content.hexdigest(),
-        None if margin is None else tuple(large),
+        None if margin is None else tuple(large), margin,
     )  # fmt: skip
 
 

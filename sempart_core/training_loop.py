@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from .augment import augmented_batch
 from .backbones import Backbone
@@ -93,7 +93,7 @@ def run(
         "photographs": list_hash(data.names), "n": len(data), "pixels": data.content, **plan.said(),
     }  # fmt: skip
     order = torch.randperm(len(data), generator=generator(plan.seed, 0))
-    aside = max(1, round(plan.held_out * len(data)))
+    aside = min(max(1, round(plan.held_out * len(data))), len(data) - 1)
     held, used = order[:aside].sort().values, order[aside:].sort().values
     an_epoch = math.ceil(len(used) / plan.batch)
     steps = min(plan.epochs * an_epoch, plan.steps or math.inf)
@@ -175,8 +175,23 @@ def _parts(model: Sempart, plan: Plan, steps: int) -> dict:
         parts["schedule"] = CosineAnnealingLR(stepper, T_max=steps)
     if plan.ema is not None:
         # Buffers too: the statistics of a batch normalisation belong to the weights that made them.
-        parts["average"] = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
+        parts["average"] = AveragedModel(model, multi_avg_fn=_warmed(plan.ema), use_buffers=True)
     return parts
+
+
+def _warmed(decay: float) -> Callable:
+    """Moving average whose decay grows to ``decay``: the first, random weights leave it within a few steps."""
+
+    @torch.no_grad()
+    def update(average: list[Tensor], now: list[Tensor], n: Tensor) -> None:
+        d = min(decay, (1 + int(n)) / (10 + int(n)))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, now, 1 - d)
+        else:  # counters of a batch normalisation
+            for a, b in zip(average, now, strict=True):
+                a.copy_(b)
+
+    return update
 
 
 def _follow(parts: dict) -> None:

@@ -311,7 +311,7 @@ def run(*args):
 
 def test_the_command_trains_and_resumes(folder, tmp_path):
     args = ["--images", folder, "--out", tmp_path / "t", "--backbone", NAME]
-    args += ["--size", 112, "--branches", "coarse"]
+    args += ["--size", 112, "--branches", "coarse", "--recipe", "compact"]
     (folder / "broken.jpg").write_bytes(b"no image")
     one = run(*args, "--epochs", 1)
     assert one.exit_code == 0, one.output

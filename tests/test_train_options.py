@@ -176,9 +176,34 @@ def test_an_augmentation_reads_the_features_of_what_it_made(tmp_path):
     net = ColourBackbone()
     train(data, net, out=tmp_path / "t", epochs=2, augment="sempart_star", **QUICK)
     assert net.seen == 2 * 3  # every photograph that is not held out, every epoch
-    plain = load_training_set(pictures(4), ColourBackbone(), size=112)
-    with pytest.raises(SempartError, match="margin=15"):
-        train(plain, net, out=tmp_path / "u", epochs=1, augment="sempart_star", **QUICK)
+    for margin in (None, MARGIN + 5):
+        other = load_training_set(pictures(4), ColourBackbone(), size=112, margin=margin)
+        with pytest.raises(SempartError, match="margin=15"):
+            train(other, net, out=tmp_path / "u", epochs=1, augment="sempart_star", **QUICK)
+    train(data, net, out=tmp_path / "v", epochs=1, augment="flip", **QUICK)  # of the squares
+
+
+def test_brightness_scales_as_torchvisions(monkeypatch):
+    import kornia.augmentation as K
+
+    from sempart_core import augment as module
+
+    (jitter,) = [m for m in module._colours("sempart_star").children() if isinstance(m, K.ColorJitter)]
+    grey = torch.full((1, 3, 4, 4), 0.2)
+    keep = {"contrast_factor": 1.0, "saturation_factor": 1.0, "hue_factor": 0.0, "brightness_factor": 1.4}
+    params = {k: torch.full((1,), v) for k, v in keep.items()} | {"order": torch.tensor([0, 1, 2, 3])}
+    assert torch.allclose(jitter.apply_transform(grey, params, {}), grey * 1.4, atol=1e-5)
+
+
+def test_a_short_training_is_not_averaged_with_its_first_weights(tmp_path):
+    raw = train(pictures(12), ColourBackbone(), out=tmp_path / "a", epochs=12, **QUICK)
+    r = train(pictures(12), ColourBackbone(), out=tmp_path / "b", epochs=12, ema=0.99, **QUICK)
+    assert r.log[-1]["held_out_ncut"] < 0.5 * (1 + raw.log[-1]["held_out_ncut"])
+
+
+def test_one_photograph_at_least_is_trained_on(tmp_path):
+    r = train(pictures(3), ColourBackbone(), out=tmp_path / "t", epochs=1, steps=2, held_out=0.9, **QUICK)
+    assert len(r.log) == 1
 
 
 def test_half_precision_runs_the_network_and_not_the_losses(tmp_path, monkeypatch):
@@ -379,7 +404,7 @@ def test_two_processes_train_one_head(tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         tmp_path / "rank.py", tests, seen, "train", "--images", folder, "--out", tmp_path / "t",
-        "--branches", "coarse", "--device", "cpu", *options,
+        "--branches", "coarse", "--device", "cpu", "--recipe", "compact", *options,
     ]  # fmt: skip
     with subprocess.Popen(
         command, cwd=tests.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
