@@ -158,6 +158,24 @@ def test_only_optional_rows_may_be_absent(tmp_path):
     assert "U3" in warnings and "'U2'" not in warnings
 
 
+def test_only_an_optional_table_may_be_empty(tmp_path):
+    table = (
+        "```{paper-table} t\n:name: tab-x\n:caption: On photographs.\n:profiles: paper\n:metrics: iou\n```\n"
+    )
+    soup, warnings = build(tmp_path / "must", table)
+    assert "no rows for 't'" in warnings and not soup.find("table")
+    soup, warnings = build(tmp_path / "may", table.replace(":name:", ":optional:\n:name:"))
+    assert not warnings
+    (row,) = soup.find("table", id="tab-x").find("tbody").find_all("tr")
+    assert row.get_text(" ", strip=True) == "all rows not run here"
+    # rows that were named say it each, and a table with numbers is not changed by the option
+    named = table.replace(":name:", ":optional:\n:rows: TokenCut; U2\n:name:")
+    soup, warnings = build(tmp_path / "named", named)
+    assert not warnings and len(soup.select("#tab-x tbody tr")) == 2
+    run, warnings = build(tmp_path / "run", table.replace("paper\n", "demo\n:optional:\n"))
+    assert not warnings and "0.513" in run.find("table").get_text()
+
+
 def test_families_mix_only_when_asked(tmp_path):
     soup, warnings = build(tmp_path, "```{paper-table} mixed\n:mix-families:\n```")
     assert not warnings

@@ -85,6 +85,7 @@ class PaperTable(TableDirective):
     metrics, datasets, profiles : words; default: all that the rows have, in their order
     rows : rows to show, in this order, one a line (or separated by ``;``)
     optional-rows : those of them that need something not everybody has; they may be absent
+    optional : the table may have no row at all (its profile was not run); it then says "not run here"
     reported : stem of ``book/reported/<stem>.csv``
     reported-metrics, reported-datasets, reported-groups : restrict it; groups separated by ``;``
     reported-rows : ``ours = theirs`` lines where names differ; a reported row that is named by no
@@ -105,7 +106,7 @@ class PaperTable(TableDirective):
                 "seed", "format",
             )
         },
-        **{k: directives.flag for k in ("mix-families", "no-ci", "reported-all")},
+        **{k: directives.flag for k in ("mix-families", "no-ci", "optional", "reported-all")},
         "class": directives.class_option,
     }  # fmt: skip
 
@@ -114,6 +115,8 @@ class PaperTable(TableDirective):
         rows = [r for r in measured_rows(self.env) if r["table"] == table and self._selected(r)]
         self.notes: list[str] = []
         theirs = self._reported()
+        if not rows and not theirs and "optional" in self.options:
+            return [self._not_run()]
         if not rows and not theirs:
             LOG.warning("paper-table: no rows for %r", table, location=self.get_location())
             return []
@@ -144,6 +147,15 @@ class PaperTable(TableDirective):
             self._heads(own, rep, ours, theirs), body, [4] + [2] * (len(own) + len(rep)), classes
         )
         return [node, *self._notes()]
+
+    def _not_run(self) -> nodes.table:
+        """The table without numbers, so that references to it and its caption stay."""
+        head = " ".join(["measured:", *words(self.options.get("profiles", ""))])
+        body = [
+            [name, nodes.inline(text=NOT_RUN, classes=["not-run"])]
+            for name in lines(self.options.get("rows", "")) or ["all rows"]
+        ]
+        return self.build([[("method", 1, 1), (head.removesuffix(":"), 1, 1)]], body, [4, 2], [])
 
     def _selected(self, r: dict) -> bool:
         want = {
