@@ -172,6 +172,11 @@ def test_only_an_optional_table_may_be_empty(tmp_path):
     named = table.replace(":name:", ":optional:\n:rows: TokenCut; U2\n:name:")
     soup, warnings = build(tmp_path / "named", named)
     assert not warnings and len(soup.select("#tab-x tbody tr")) == 2
+    # beside reported numbers the empty column stands as well
+    beside = table.replace(":name:", ":optional:\n:reported: sempart-1\n:rows: TokenCut\n:name:")
+    soup, warnings = build(tmp_path / "beside", beside)
+    cells = [c.get_text(" ", strip=True) for c in soup.select("#tab-x tbody tr > *")]
+    assert not warnings and cells[1] == "not run here" and ".712" in cells[2]
     run, warnings = build(tmp_path / "run", table.replace("paper\n", "demo\n:optional:\n"))
     assert not warnings and "0.513" in run.find("table").get_text()
 

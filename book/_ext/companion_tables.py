@@ -115,9 +115,8 @@ class PaperTable(TableDirective):
         rows = [r for r in measured_rows(self.env) if r["table"] == table and self._selected(r)]
         self.notes: list[str] = []
         theirs = self._reported()
-        if not rows and not theirs and "optional" in self.options:
-            return [self._not_run()]
-        if not rows and not theirs:
+        self.absent = not rows and "optional" in self.options
+        if not rows and not theirs and not self.absent:
             LOG.warning("paper-table: no rows for %r", table, location=self.get_location())
             return []
         ours = {}
@@ -138,24 +137,19 @@ class PaperTable(TableDirective):
         for name in names:
             cells: list = [self._label(name, ours, own, theirs, rep)]
             cells += [self._own(ours.get((*c, name)), c, ours, names) for c in own]
+            cells += [nodes.inline(text=NOT_RUN, classes=["not-run"])] if self.absent else []
             cells += [self._their(theirs.get((*c, name)), c, theirs) for c in rep]
             body.append(cells)
         for c in own:
             self._one_family(table, c, ours, names)
         classes = ["wide"] if len(own) + len(rep) > 5 else []
         node = self.build(
-            self._heads(own, rep, ours, theirs), body, [4] + [2] * (len(own) + len(rep)), classes
+            self._heads(own, rep, ours, theirs),
+            body,
+            [4] + [2] * (len(own) + len(rep) + self.absent),
+            classes,
         )
         return [node, *self._notes()]
-
-    def _not_run(self) -> nodes.table:
-        """The table without numbers, so that references to it and its caption stay."""
-        head = " ".join(["measured:", *words(self.options.get("profiles", ""))])
-        body = [
-            [name, nodes.inline(text=NOT_RUN, classes=["not-run"])]
-            for name in lines(self.options.get("rows", "")) or ["all rows"]
-        ]
-        return self.build([[("method", 1, 1), (head.removesuffix(":"), 1, 1)]], body, [4, 2], [])
 
     def _selected(self, r: dict) -> bool:
         want = {
@@ -207,11 +201,11 @@ class PaperTable(TableDirective):
         reported = list(dict.fromkeys(k[2] for k in theirs))
         everyone = named + [n for n in reported if n not in named and "reported-all" in self.options]
         if "rows" not in self.options:
-            return list(dict.fromkeys(everyone))
+            return list(dict.fromkeys(everyone)) or (["all rows"] if self.absent else [])
         chosen = lines(self.options["rows"])
         optional = lines(self.options.get("optional-rows", ""))
         for n in chosen:
-            if n not in measured and n not in reported and n not in optional:
+            if n not in measured and n not in reported and n not in optional and not self.absent:
                 LOG.warning("paper-table: no row %r", n, location=self.get_location())
         return chosen
 
@@ -229,6 +223,10 @@ class PaperTable(TableDirective):
                 unit = next((r["unit"] for r in hits if r["metric"] == m), "")
                 mark = sets[0] if len(sets) == 1 and sets[0] != m else unit
                 second.append((metric_name(m) + (f" [{mark}]" if mark else ""), 1, 1))
+        if self.absent:
+            first.append((": ".join(["measured", *words(self.options.get("profiles", ""))]), 1, 2))
+            if not rep:
+                return [[(text, columns, 1) for text, columns, _ in first]]
         for d in dict.fromkeys(d for d, _ in rep):
             ms = [m for e, m in rep if e == d]
             first.append((nodes.emphasis(text=f"reported: {d or 'no images'}"), len(ms), 1))
