@@ -140,7 +140,8 @@ save(rows)
 # The interval in the table is Student's over the three differences of seeds that were paired (equal
 # first weights, equal order of the photographs); with three seeds it is wide, and rightly so. The p-values belong to the paired
 # Wilcoxon test over the images, each with its mean over the seeds; beside them Holm's correction for the
-# five tests of this table.
+# five tests of this table. The three of {doc}`65_sempart_losses` are corrected among themselves: the chance of one wrong
+# rejection is held in each of the two tables, not over their eight tests.
 #
 # ```{paper-table} sempart-5
 # :name: tab-sempart-5
@@ -159,7 +160,7 @@ save(rows)
 # :format: .2g
 # :reported: sempart-5
 # :reported-metrics: p_value
-# :caption: p-values of the paired Wilcoxon test over images, raw and corrected, beside Table 5 of the paper, which tests the two rows of the architecture only.
+# :caption: p-values of the paired Wilcoxon test over images, raw and corrected, beside Table 5 of the paper, which tests four rows: of these rows the two of the architecture, and two of {doc}`65_sempart_losses`.
 # ```
 #
 # A verdict needs both. "Lower" and "higher" are said where the corrected p-value is below .05 *and* the interval over
@@ -247,13 +248,13 @@ save(rows)
 # :name: tab-sempart-cuts
 # :profiles: demo
 # :metrics: ncut, ncut_sd, decided, decided_sd
-# :caption: Normalized cut of the held-out photographs after the last epoch (the fine mask trained directly is averaged over patches for it) and the mean distance of the soft mask from 1/2, at most .5. Mean and deviation over three seeds.
+# :caption: Normalized cut of the held-out photographs after the last epoch (the fine mask trained directly is averaged over patches for it) and the mean distance of the soft mask from 1/2, at most .5. Mean and deviation over three seeds, which is what n counts; each seed holds out one training photograph in twenty (5 of the 96 of this profile), and not the same ones.
 # ```
 #
 # The expected cut is {measured}`sempart-cuts/train fine mask directly/ncut|.3f` after direct training and
 # {measured}`sempart-cuts/SEMPART-Fine/ncut|.3f` for the base. Both numbers are of the same graph, so they say how far each
 # training came in the same number of steps; a value near 1 means that it has not left the grey mask yet
-# ({doc}`61_when_the_cut_converges`). The paper takes hundreds of times as many steps. What is
+# ({doc}`61_when_the_cut_converges`). Few photographs stand behind each value, so that small differences mean little. The paper takes hundreds of times as many steps. What is
 # compared here is therefore also the speed of learning, and a difference in the cut explains a difference in IoU better
 # than a difference in principle does.
 #
@@ -406,6 +407,7 @@ save(rows)
 # ```{paper-table} sempart-4
 # :name: tab-sempart-4-photos
 # :profiles: photos
+# :optional:
 # :rows: fs: framing prior; fs: centrality; fs: total attention; train fine mask directly; w/o joint training; SEMPART-Fine
 # :metrics: iou, iou_sd
 # :reported: sempart-4

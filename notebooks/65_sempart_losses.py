@@ -130,7 +130,7 @@ save(rows)
 # :format: .2g
 # :reported: sempart-5
 # :reported-metrics: p_value
-# :caption: p-values of the paired Wilcoxon test over images, raw and with Holm's correction for the three tests, beside Table 5 of the paper.
+# :caption: p-values of the paired Wilcoxon test over images, raw and with Holm's correction for these three tests (not for the eight of both chapters), beside Table 5 of the paper.
 # ```
 #
 # The paper claims "lower" for all three. "Undecided" means that the corrected p-value is not below .05, or that the
@@ -202,7 +202,10 @@ save(
 # cut of the mask by {measured}`sempart-loops/change of the cut/median|.4f`. The verdict on the row of the table is
 # {glue:text}`verdict-loops`, with a change of IoU of {measured}`sempart-5-losses/w/ self-loops in W/iou_change|+.3f ci`. The paper's
 # graph has 1600 nodes and a threshold of .2; if its degrees are larger, as more nodes and a lower threshold suggest, a loop
-# weighs less still. Its reported differences lie between .001 and .009.
+# weighs less still. The paper reports, with loops and
+# without, {reported}`sempart-4/w/ self-loops in W/iou@dut_omron` and {reported}`sempart-4/SEMPART-Fine/iou@dut_omron` on DUT-OMRON,
+# {reported}`sempart-4/w/ self-loops in W/iou@duts_te` and {reported}`sempart-4/SEMPART-Fine/iou@duts_te` on DUTS-TE,
+# {reported}`sempart-4/w/ self-loops in W/iou@ecssd` and {reported}`sempart-4/SEMPART-Fine/iou@ecssd` on ECSSD.
 #
 # ## What weight have the terms?
 #
@@ -341,6 +344,7 @@ save(rows)
 # ```{paper-table} sempart-4-losses
 # :name: tab-sempart-4-losses-photos
 # :profiles: photos
+# :optional:
 # :rows: w/ self-loops in W; w/o GTV coarse; w/o GTV fine; SEMPART-Fine
 # :metrics: iou, iou_sd
 # :reported: sempart-4
