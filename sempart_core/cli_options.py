@@ -43,7 +43,10 @@ Head = Annotated[
 ]
 Branch = Annotated[
     str | None,
-    typer.Option(help="Branch of method sempart: fine or coarse. Default: fine, where the head has it."),
+    typer.Option(
+        help="Branch of method sempart: fine or coarse. Default: coarse before a refinement, else fine, as far as the "
+        "head has them."
+    ),
 ]
 Feature = Annotated[
     str | None,

@@ -87,11 +87,12 @@ def train(
         "steps": steps, "held_out": held_out, "feature": feature, "tau": tau,
     }  # fmt: skip
     options = named(recipe, **{k: v for k, v in given.items() if v is not None})
-    if tau is None and (feature is not None or backbone != BACKBONE):
+    net = load(backbone, weights, own_device(device))
+    if tau is None and (backbone != BACKBONE or feature not in (None, net.default_layer)):
         options.pop("tau", None)  # a recipe's threshold was chosen on the default features
     result = work(
         images,
-        load(backbone, weights, device),
+        net,
         out=out,
         **options,
         seed=seed,
@@ -105,6 +106,14 @@ def train(
     if int(os.environ.get("RANK", 0)) == 0:
         typer.echo(f"{result.head}: epoch {result.best} of {count(len(result.log), 'epoch')}")
     _part()
+
+
+def own_device(device: str) -> str:
+    """The device of this process: ``torchrun`` starts several, and each takes the GPU of its number."""
+    from .profiles import resolve_device
+
+    place, rank = resolve_device(device), os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if place == "cuda" and rank is not None else place
 
 
 def _part() -> None:

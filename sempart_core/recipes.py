@@ -33,7 +33,8 @@ def recipe(name: str, **changes) -> dict:
     """Keyword arguments of a training, some of them changed: ``train(images, backbone, **recipe("demo"))``.
 
     A recipe's ``coarse_epochs``, where they are not among the changes, give way: to ``branches`` that have no
-    coarse epochs, and to fewer ``epochs``.
+    coarse epochs, and to fewer ``epochs``. ``shipped`` keeps its ``tau`` of .75 on any backbone and feature; it
+    was chosen on the default ones, so give ``tau=None`` for the registry's on others.
 
     Raises
     ------
@@ -47,5 +48,6 @@ def recipe(name: str, **changes) -> dict:
     out = {**RECIPES[name], **changes}
     if "coarse_epochs" in out and "coarse_epochs" not in changes:
         alone = out.get("branches") in ("coarse", "fine")
-        out["coarse_epochs"] = 0 if alone else min(out["coarse_epochs"], out["epochs"] - 1)
+        fewer = out["epochs"] - 1 if isinstance(out["epochs"], int) else 0  # train refuses what is no number
+        out["coarse_epochs"] = 0 if alone else min(out["coarse_epochs"], fewer)
     return out
