@@ -241,7 +241,7 @@ glue("fig-time-parts", fig)
 # ## From a file to a cut-out
 #
 # The times above end at a mask in memory. Whoever types `sempart segment` waits for more: decoding, the network, the coarse
-# mask of the head that ships, the bilateral filter (at a longest side of 512 pixels at most), the mask, cut-out and overlay as PNG, and
+# mask of the head that ships, the bilateral solver (at a longest side of 512 pixels at most), the mask, cut-out and overlay as PNG, and
 # the list of boxes. The clock runs around exactly that, one photograph a call, after the weights were loaded and
 # one call was made. Our goal is 1.5 s a photograph. The files are demo scenes, resized and stored as JPEG.
 
@@ -291,12 +291,12 @@ for row, key in (("640 x 480", "small"), ("4000 x 3000", "large")):
 # :profiles: demo
 # :metrics: median, slowest
 # :format: .2f
-# :caption: Seconds a photograph of `sempart segment` after start-up, with the head that ships, its coarse branch and the bilateral filter, PNG files included, two CPU cores: median over repetitions (mean of two photographs), and the slowest single call.
+# :caption: Seconds a photograph of `sempart segment` after start-up, with the head that ships, its coarse branch and the bilateral solver, PNG files included, two CPU cores: median over repetitions (mean of two photographs), and the slowest single call.
 # ```
 #
 # A photograph of 640 × 480 pixels takes {measured}`segment-time/640 x 480/median|.2f` s: the goal of 1.5 s
 # {glue:text}`segment-small`. One of 4000 × 3000 takes {measured}`segment-time/4000 x 3000/median|.2f` s: the goal
-# {glue:text}`segment-large` (by the median of the slower photograph). The network and the filter see the same number of pixels in both; the rest is decoding,
+# {glue:text}`segment-large` (by the median of the slower photograph). The network and the solver see the same number of pixels in both; the rest is decoding,
 # enlarging, and the drawing and compressing of three pictures of twelve million pixels.
 #
 # ## Memory of a training step
