@@ -1,6 +1,7 @@
 """Make a trained head the one that ships: ``python -m data_scripts.ship_head HEAD.safetensors``.
 
-Writes the head into the package under its registered name, its sha256 beside it, and the log of its training.
+Writes the head into the package under its registered name, its sha256 beside it, and the log of its training,
+if that lies beside the head.
 The head must say what it was trained on, because its card is read from there; by which recipe and by which
 criterion it was chosen is added here.
 """
@@ -51,6 +52,8 @@ def ship(path: str | os.PathLike, name: str = heads.DEFAULT, **about: str) -> pa
     head.save(place)
     if (log := path.parent / LOG).is_file():
         write_bytes(heads.log_of(name), log.read_bytes())
+    else:
+        heads.log_of(name).unlink(missing_ok=True)  # it is that of the head before
     said = heads.checksums() | {name: sha256_of(place)}
     write_text(heads.FOLDER / "heads.json", json.dumps(said, indent=1, sort_keys=True) + "\n")
     return place
@@ -67,7 +70,8 @@ def main() -> None:
     try:
         print(ship(args.head, args.name, recipe=args.recipe, criterion=args.criterion))
     except SempartError as e:
-        sys.exit(f"ship_head: {e}")
+        print(f"ship_head: {e}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import pathlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,10 +32,18 @@ from .cli_options import (
     Weights,
 )
 
+if TYPE_CHECKING:
+    from .backbones import Backbone
+    from .methods import Method
+
 #: Refinement of a cut-out where --refine is not given: of method sempart, and of the others, whose masks are
 #: as coarse as the patches. None for none.
 SEMPART_REFINE: str | None = "bilateral"
 OTHER_REFINE: str | None = "bilateral"
+
+
+#: Rule for the object's side of a cut-out, of the methods that have one.
+FOREGROUND = "least-corners"
 
 
 def _branch(head: str | None, branch: str | None, refine: str | None) -> str | None:
@@ -67,7 +75,7 @@ def segment(
             help="Which side of the cut is the object: least-corners, centrality, framing, attention, or "
             "'none' for the method's own rule."
         ),
-    ] = "least-corners",
+    ] = FOREGROUND,
     refine: Annotated[
         str | None,
         typer.Option(
@@ -100,22 +108,20 @@ def segment(
     check_refiner(refine)
     if method == "sempart":
         branch = _branch(head, branch, refine)
+    if (
+        foreground == FOREGROUND
+        and "foreground" not in inspect.signature(registry(Kind.methods)[method]).parameters
+    ):
+        foreground = None
     made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
-    name = backbone or made.default_backbone or BACKBONE
-    made.check(name, feature, tau)
-    net = load(name, weights, device)
-    layer = feature or made.default_feature or net.default_layer
-    own_tau = getattr(made, "tau", None)
+    net = None if made.reads_pixels else _net(made, backbone, feature, tau, weights, device)
     of_head = {k: v for k in ("head", "head_name", "branch") if (v := getattr(made, k, None)) is not None}
     about = {
         "method": method,
         **of_head,
         "variant": variant or _default(type(made), "variant"),
         "foreground": getattr(made, "foreground", None) or "the method's own rule",
-        "backbone": net.name,
-        "sha256": net.sha256,
-        "feature": layer,
-        "tau": next((t for t in (tau, own_tau) if t is not None), net.tau(layer)),
+        **({} if net is None else _read(made, net, feature, tau)),
         "size": made.default_size if size is None else size,
         "refine": refine or "none",
     }
@@ -184,13 +190,12 @@ def evaluate(
     if method == "sempart":
         branch = _branch(head, branch, refine)
     made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
-    name = backbone or made.default_backbone or BACKBONE
-    made.check(name, feature, tau)
+    made.check(backbone or made.default_backbone or BACKBONE, feature, tau)
     dataset = load_dataset("folder", images=images, masks=masks, list_file=list_file, void=void, limit=limit)
     result = measure(
         dataset,
         made,
-        load(name, weights, device),
+        None if made.reads_pixels else _net(made, backbone, feature, tau, weights, device),
         size=size,
         preset=metric,
         refine=refine,
@@ -211,13 +216,39 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
         raise typer.Exit(2 if skipped else 0)
-    typer.echo(
-        f"{count(result.n, 'photograph')}, {method} on {result.provenance['feature']}, metric {metric}"
-    )
+    read = result.provenance["feature"] or "pixels"
+    typer.echo(f"{count(result.n, 'photograph')}, {method} on {read}, metric {metric}")
     for name, value in result.metrics.items():
         lo, hi = result.ci95[name]
         typer.echo(f"{name:>8} {value:.4f}  95% [{lo:.4f}, {hi:.4f}]")
     raise typer.Exit(2 if skipped else 0)
+
+
+def _net(
+    made: Method,
+    backbone: str | None,
+    feature: str | None,
+    tau: float | None,
+    weights: pathlib.Path | None,
+    device: str,
+) -> Backbone:
+    """The backbone asked for, else the method's, once the method agrees to it."""
+    name = backbone or made.default_backbone or BACKBONE
+    made.check(name, feature, tau)
+    return load(name, weights, device)
+
+
+def _read(made: Method, net: Backbone, feature: str | None, tau: float | None) -> dict:
+    """Backbone, feature and threshold of a cut-out, for ``boxes.json``."""
+    layer = feature or made.default_feature or net.default_layer
+    own = getattr(made, "tau", None)
+    of_layer = None if made.own_tau else net.tau(layer)
+    return {
+        "backbone": net.name,
+        "sha256": net.sha256,
+        "feature": layer,
+        "tau": next((t for t in (tau, own) if t is not None), of_layer),
+    }
 
 
 def _named(sentence: str) -> None:

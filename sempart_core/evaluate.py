@@ -146,7 +146,7 @@ def evaluate(
         raise SempartError(
             f"{sum(map(len, features))} features for {len(dataset)} photographs; extract them from this data set"
         )
-    box_rule = box_rule or method.box_rule
+    box_rule, ruled = box_rule or method.box_rule, False
     meter, names, boxes, foreground_seen = metrics.Meter(preset), [], [], False
     clock = dict.fromkeys(("extract", "predict", *(["refine"] if refine else [])), 0.0)
     parts = features if features is not None else [None] * -(-len(dataset) // batch)
@@ -170,6 +170,7 @@ def evaluate(
                 f = _choose(part, backbone, feature or own, tau)
         with _timed(clock, "predict"):
             prediction = method.predict(f)
+        ruled |= prediction.boxes is None
         for i, sample in enumerate(samples):
             names.append(sample.name)
             box, gt = _box(prediction[i], sample.image.shape[:2], box_rule), sample.boxes
@@ -202,10 +203,7 @@ def evaluate(
         ci95=ci95,
         seconds={k: v / len(names) for k, v in clock.items()},
         provenance={
-            "backbone": backbone.name if backbone else f.name.split("/")[0],
-            "sha256": backbone.sha256 if backbone else "",
-            "feature": f.name.split("/")[-1],
-            "tau": f.tau if getattr(method, "tau", None) is None else method.tau,
+            **_read(method, backbone, f),
             "size": size if features is None else f.size[0] if f.size[0] == f.size[1] else list(f.size),
             "method": name,
             "params": own,
@@ -214,7 +212,7 @@ def evaluate(
             "refine": refine,
             "refine_params": refine_params or {},
             "resample": resample,
-            "box_rule": box_rule,
+            "box_rule": box_rule if ruled else None,
             "kind": _kind(method, backbone, f),
             "dataset": getattr(dataset, "name", ""),
             "list_hash": hashed,
@@ -224,6 +222,19 @@ def evaluate(
             "seed": seed,
         },
     )
+
+
+def _read(method: Method, backbone: Backbone | None, f: Features) -> dict:
+    """Backbone, feature and threshold that had a say in the numbers."""
+    if method.reads_pixels:  # also where it was given the pixels behind features
+        return {"backbone": "", "sha256": "", "feature": "", "tau": None}
+    own = getattr(method, "tau", None)
+    return {
+        "backbone": backbone.name if backbone else f.name.split("/")[0],
+        "sha256": backbone.sha256 if backbone else "",
+        "feature": f.name.split("/")[-1],
+        "tau": f.tau if own is None and not method.own_tau else own,
+    }
 
 
 def _readable(

@@ -89,8 +89,8 @@ class Evaluation:
         rows = []
         for name in only or self.metrics:
             preset = {"corloc": "corloc_ge", "corloc_gt": "corloc_gt"}.get(name, p["metric"])
-            chosen = p.get("box_rule", "largest-area")
-            boxed = name.startswith("corloc") and chosen != "largest-area"
+            chosen = p.get("box_rule")  # None where the method drew its own boxes
+            boxed = name.startswith("corloc") and chosen not in (None, "largest-area")
             own = {
                 **base,
                 "params": {**base["params"], **({"box_rule": chosen} if boxed else {})},

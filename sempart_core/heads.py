@@ -47,9 +47,10 @@ def log_of(name: str) -> pathlib.Path:
 def checksums() -> dict[str, str]:
     """Name -> sha256 as shipped; empty where the package was installed without its data."""
     try:
-        return json.loads((FOLDER / "heads.json").read_text(encoding="utf-8"))
+        said = json.loads((FOLDER / "heads.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return said if isinstance(said, dict) else {}
 
 
 def about_of(path: pathlib.Path) -> dict[str, str]:

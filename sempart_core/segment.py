@@ -47,7 +47,7 @@ class Report:
 def cut(
     image: np.ndarray,
     method: Method,
-    backbone: Backbone,
+    backbone: Backbone | None,
     size: int | None = None,
     refine: str | None = None,
     feature: str | None = None,
@@ -62,6 +62,8 @@ def cut(
     ----------
     image : ndarray
         ``H x W x 3`` uint8.
+    backbone : Backbone or None
+        None for a method that reads pixels alone.
     size : int, optional
         Side in pixels of the square the network sees; None for the method's.
     refine : str, optional
@@ -79,11 +81,13 @@ def cut(
     SempartError
         A backbone, feature or size that the method cannot use.
     """
-    method.check(backbone.name, feature, tau)
+    _check(method, backbone, feature, tau)
     H, W = image.shape[:2]
     x = to_tensor([image], method.default_size if size is None else size)
     layer = feature or method.default_feature
-    prediction = method.predict(extract(backbone, x, feature=layer, tau=tau, policy=method.policy))
+    if not method.reads_pixels:
+        x = extract(backbone, x, feature=layer, tau=tau, policy=method.policy)
+    prediction = method.predict(x)
     scale = min(1.0, WORKING_SIDE / max(H, W)) if refine else 1.0
     h, w = max(1, round(H * scale)), max(1, round(W * scale))
     soft = prediction.resize((h, w)).soft.float().cpu()
@@ -99,6 +103,12 @@ def cut(
     return soft[0].clamp(0, 1).numpy(), False
 
 
+def _check(method: Method, backbone: Backbone | None, feature: str | None, tau: float | None) -> None:
+    if backbone is None and not method.reads_pixels:
+        raise SempartError("this method reads features: give a backbone")
+    method.check(backbone.name if backbone else None, feature, tau)
+
+
 def _one_sided(mask: torch.Tensor) -> bool:
     return bool(mask.all()) or not mask.any()
 
@@ -107,7 +117,7 @@ def segment(
     paths: Iterable[str | os.PathLike],
     out: str | os.PathLike,
     method: Method,
-    backbone: Backbone,
+    backbone: Backbone | None,
     *,
     size: int | None = None,
     refine: str | None = None,
@@ -145,7 +155,7 @@ def segment(
         ``out`` is no folder or cannot be written, its ``boxes.json`` is not one of ours, or the method was
         trained on another backbone or feature.
     """
-    method.check(backbone.name, feature, tau)
+    _check(method, backbone, feature, tau)
     out = pathlib.Path(out)
     entries = _read_boxes(out / "boxes.json")
     own = {(out / f"{name}_{kind}.png").resolve() for name in entries for kind in KINDS}

@@ -255,3 +255,21 @@ def test_the_box_is_that_of_the_component_the_rule_chooses():
         assert row.params.get("box_rule") == rule
     with pytest.raises(SempartError, match="largest-box"):
         evaluate(data, TwoParts(), ColourBackbone(), size=112, cache=False, box_rule="smallest")
+
+
+class OwnBox(TwoParts):
+    """Draws its box itself."""
+
+    box_rule = "largest-box"
+
+    def from_features(self, f):
+        box = torch.tensor([[0.0, 0.0, 56.0, 56.0]]).repeat(len(f), 1)
+        return dataclasses.replace(super().from_features(f), boxes=box)
+
+
+def test_a_box_rule_is_named_only_where_it_chose_a_box():
+    data = [Sample("p", np.zeros((112, 112, 3), np.uint8), boxes=np.array([[0, 0, 56, 56]], float))]
+    for method, rule in ((OwnBox(), None), (TwoParts(), "largest-area")):
+        e = evaluate(data, method, ColourBackbone(), size=112, cache=False)
+        assert e.metrics["corloc"] == 1 and e.provenance["box_rule"] == rule
+        assert "box_rule" not in e.records("t", "r", only=["corloc"])[0].params

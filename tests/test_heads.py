@@ -133,6 +133,37 @@ def test_shipping_writes_file_and_sum_and_refuses_heads_that_do_not_speak(shippe
     assert shipped.read_bytes() == before
 
 
+def test_a_head_without_a_log_leaves_none_of_the_head_before(shipped, tmp_path):
+    (tmp_path / "log.csv").write_text("epoch\n1\n")
+    ship_head.ship(tmp_path / "red.safetensors")
+    assert heads.log_of(heads.DEFAULT).is_file()
+    (tmp_path / "log.csv").unlink()
+    ship_head.ship(tmp_path / "red.safetensors")
+    assert not heads.log_of(heads.DEFAULT).exists()
+
+
+def test_shipping_ends_with_2_and_a_sentence_on_standard_error(shipped, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ship_head", str(tmp_path / "red.safetensors"), "--name", "other"])
+    with pytest.raises(SystemExit) as e:
+        ship_head.main()
+    said = capsys.readouterr()
+    assert e.value.code == 2 and said.err.startswith("ship_head: no head is called") and not said.out
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', "{"])
+def test_sums_that_are_no_table_do_not_break_the_import(shipped, text):
+    (heads.FOLDER / "heads.json").write_text(text)
+    assert heads.checksums() == {} and heads.card(heads.DEFAULT).extra["sha256"] == ""
+
+
+def test_the_row_of_a_head_that_does_not_say_its_tau_has_none(tmp_path):
+    data = [Sample("a", *scene(112, 112))]
+    for tau in ("0.45", ""):
+        method = METHODS["sempart"](red_head(tau=tau))
+        e = evaluate(data, method, ColourBackbone(), cache=False)
+        assert e.provenance["tau"] == (float(tau) if tau else None)
+
+
 def test_load_knows_both_kinds():
     with pytest.raises(SempartError, match=f"head \\({heads.DEFAULT}\\) or a backbone \\(.*dino_vits8"):
         sempart_core.load("nothing")

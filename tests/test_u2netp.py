@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 import tarfile
 import types
@@ -11,11 +12,14 @@ import types
 import numpy as np
 import pytest
 import torch
-from colour_backbone import scene
+from colour_backbone import ColourBackbone, scene
+from PIL import Image
+from typer.testing import CliRunner
 
 from data_scripts import fetch_weights, packages
-from sempart_core import SempartError
+from sempart_core import SempartError, cli, cli_photos
 from sempart_core.evaluate import evaluate
+from sempart_core.extraction import extract_dataset
 from sempart_core.features import Features
 from sempart_core.images import to_tensor
 from sempart_core.methods import METHODS, u2netp
@@ -149,3 +153,30 @@ def test_fetched_to_where_the_method_looks(tmp_path, monkeypatch):
     monkeypatch.setattr(u2netp, "SHA256", hashlib.sha256(b"network").hexdigest())
     assert fetch_weights.u2netp() == fetch_weights.u2netp() == u2netp.weights_path()
     assert len(asked) == 1 and asked[0][0].count("@") == 1 and all(asked[0])
+
+
+def test_precomputed_features_are_not_named_where_pixels_alone_are_read(network):
+    data, net = [sample()], ColourBackbone()
+    e = evaluate(data, "u2netp", net, features=extract_dataset(data, net, 112, cache=False))
+    assert [e.provenance[k] for k in ("backbone", "sha256", "feature", "tau")] == ["", "", "", None]
+
+
+def test_segment_and_evaluate_with_their_defaults_load_no_backbone(network, tmp_path, monkeypatch):
+    def never(*args):
+        raise AssertionError("a backbone was asked for")
+
+    monkeypatch.setattr(cli_photos, "load", never)
+    for folder, array in (("in", sample().image), ("masks", sample().mask.astype(np.uint8) * 255)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    command = ["segment", tmp_path / "in", "--out", tmp_path / "out", "--method", "u2netp"]
+    done = CliRunner().invoke(cli.app, [str(a) for a in command])
+    assert done.exit_code == 0, done.output
+    entry = json.loads((tmp_path / "out" / "boxes.json").read_text())["a"]
+    assert not {"backbone", "sha256", "feature", "tau"} & entry.keys() and entry["size"] == 320
+    np.testing.assert_allclose(entry["boxes"], [[30, 40, 100, 90]], atol=4)
+    refused = CliRunner().invoke(cli.app, [str(a) for a in [*command, "--foreground", "framing"]])
+    assert refused.exit_code == 2 and "no parameter 'foreground'" in refused.output
+    command = ["evaluate", "--images", tmp_path / "in", "--masks", tmp_path / "masks", "--method", "u2netp"]
+    done = CliRunner().invoke(cli.app, [str(a) for a in command])
+    assert done.exit_code == 0 and "u2netp on pixels" in done.output, done.output

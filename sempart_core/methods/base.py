@@ -110,6 +110,8 @@ class Method(ABC):
     uses_features: ClassVar[bool] = True
     #: whether it reads pixels alone, as a square of ``default_size``, and no backbone takes part
     reads_pixels: ClassVar[bool] = False
+    #: whether ``tau`` is the method's alone, also where it is None: the features' has no say
+    own_tau: ClassVar[bool] = False
     #: which component of a mask is boxed where ``Prediction.boxes`` is None: :func:`sempart_core.corloc.one_box`
     box_rule: ClassVar[str] = "largest-area"
     #: ``Record.kind`` if the method itself was trained with labels; None: the features decide

@@ -42,6 +42,7 @@ class SempartMethod(Method):
     """
 
     box_rule: ClassVar[str] = "largest-box"  # section 4.3
+    own_tau: ClassVar[bool] = True  # of the training
 
     def __init__(
         self,
