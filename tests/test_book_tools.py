@@ -206,16 +206,13 @@ def test_intervals_lose_only_a_leading_zero(tmp_path, monkeypatch):
 
 
 def test_readme_refuses_two_rows_for_one_cell(monkeypatch):
-    names = ("profile", "dataset", "metric", "table")
-    row = dict(zip(names, readme.COLUMNS["demo scenes, IoU"], strict=True)) | {
-        "row": "LOST",
-        "value": 0.5,
-        "n": 9,
-    }
+    names = ("profile", "dataset", "metric")
+    row = dict(zip(names, readme.COLUMNS["demo scenes, IoU"], strict=True))
+    row |= {"table": readme.ROWS["TokenCut"], "row": "TokenCut", "value": 0.5, "n": 9}
     monkeypatch.setattr(records, "load_rows", lambda: [row, {**row, "table": "x"}, {**row, "table": "x"}])
-    assert "| LOST | 0.500 (n = 9) |" in readme.table()
+    assert "| TokenCut | 0.500 (n = 9) |" in readme.table()
     monkeypatch.setattr(records, "load_rows", lambda: [{**row, "seed": 0}, {**row, "seed": 1}])
-    with pytest.raises(SystemExit, match="two result rows for demo / demo-test / iou / saliency / LOST"):
+    with pytest.raises(SystemExit, match="two result rows for demo / demo-test / iou / saliency / TokenCut"):
         readme.table()
 
 
