@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import lzma
 import os
 import pathlib
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 
 from sempart_core.errors import SempartError
+
+#: What the readers of archives raise on damage.
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
 def zip_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike) -> pathlib.Path:
     """Copy one member of a zip archive to the file ``dest``; its stored path is never used."""
+    name = pathlib.Path(archive).name
     try:
-        with zipfile.ZipFile(archive) as z, z.open(member) as src, open(dest, "wb") as out:
+        with _told(name), zipfile.ZipFile(archive) as z, z.open(member) as src, open(dest, "wb") as out:
             shutil.copyfileobj(src, out, 1 << 20)
     except KeyError as e:
-        raise SempartError(f"{pathlib.Path(archive).name} holds no {member}") from e
-    except zipfile.BadZipFile as e:
-        raise SempartError(f"{pathlib.Path(archive).name} is damaged ({e}); delete it and fetch again") from e
+        raise SempartError(f"{name} holds no {member}") from e
     return pathlib.Path(dest)
 
 
@@ -29,7 +34,7 @@ def tar_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike)
     """Copy one file of a tar archive to the file ``dest``; its stored path is never used."""
     name = pathlib.Path(archive).name
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with _told(name), tarfile.open(archive, "r:*") as tar:
             found = tar.getmember(member)
             if not found.isfile():
                 raise SempartError(f"{name}: {member} is no plain file")
@@ -37,8 +42,6 @@ def tar_member(archive: str | os.PathLike, member: str, dest: str | os.PathLike)
                 shutil.copyfileobj(src, out, 1 << 20)
     except KeyError as e:
         raise SempartError(f"{name} holds no {member}") from e
-    except (tarfile.TarError, EOFError, OSError) as e:
-        raise SempartError(f"{name} is damaged ({e}); delete it and fetch again") from e
     return pathlib.Path(dest)
 
 
@@ -71,28 +74,38 @@ def unpack_tar(
     name = name or str(source)
     kw = {"fileobj": source} if isinstance(source, io.BytesIO) else {"name": source}
     try:
-        with tarfile.open(mode="r:*", **kw) as tar:
+        with _told(name), tarfile.open(mode="r:*", **kw) as tar:
             members = [m for m in tar if keep is None or keep(m.name.removeprefix("./"))]
             pathlib.Path(dest).mkdir(parents=True, exist_ok=True)
             tar.extractall(dest, members=members, filter="data")
     except tarfile.FilterError as e:
         raise SempartError(f"{name}: refused, a member would leave the folder ({e})") from e
-    except (tarfile.TarError, EOFError, OSError) as e:
-        raise SempartError(f"{name} cannot be unpacked ({e}); delete it and fetch again") from e
 
 
 def unpack_zip(archive: str | os.PathLike, dest: str | os.PathLike) -> None:
     """Unpack a zip archive; one with a member that would land outside ``dest`` is refused whole."""
     archive, dest = pathlib.Path(archive), pathlib.Path(dest)
+    with _told(archive.name), zipfile.ZipFile(archive) as z:
+        root = dest.resolve()
+        for m in z.infolist():
+            if m.filename.startswith(("/", "\\")) or not (root / m.filename).resolve().is_relative_to(root):
+                raise SempartError(f"{archive.name}: refused, {m.filename} would leave the folder")
+        dest.mkdir(parents=True, exist_ok=True)
+        z.extractall(dest)
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn a damaged archive, or a disk that refuses, into a sentence."""
     try:
-        with zipfile.ZipFile(archive) as z:
-            root = dest.resolve()
-            for m in z.infolist():
-                if m.filename.startswith(("/", "\\")) or not (root / m.filename).resolve().is_relative_to(
-                    root
-                ):
-                    raise SempartError(f"{archive.name}: refused, {m.filename} would leave the folder")
-            dest.mkdir(parents=True, exist_ok=True)
-            z.extractall(dest)
-    except (zipfile.BadZipFile, EOFError, OSError) as e:
-        raise SempartError(f"{archive.name} cannot be unpacked ({e}); delete it and fetch again") from e
+        yield
+    except tarfile.FilterError:
+        raise
+    except DAMAGED as e:
+        raise SempartError(f"{name} is damaged ({e}); delete it and fetch again") from e
+    except OSError as e:
+        if e.errno is None:  # gzip's and bz2's own errors
+            raise SempartError(f"{name} is damaged ({e}); delete it and fetch again") from e
+        raise SempartError(
+            f"{name} cannot be unpacked ({e.strerror}); make room for it, or check who may write there"
+        ) from e

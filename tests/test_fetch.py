@@ -1,9 +1,11 @@
 """The fetch layer against a server that misbehaves, and against archives that would leave their folder."""
 
 import dataclasses
+import errno
 import hashlib
 import http.server
 import io
+import os
 import pathlib
 import re
 import sys
@@ -250,6 +252,43 @@ def test_damaged_packages_are_said(tmp_path, content):
     (tmp_path / "p.zip").write_bytes(content)
     with pytest.raises(SempartError, match=r"p\.zip"):
         archives.unpack_zip(tmp_path / "p.zip", tmp_path / "out")
+
+
+def spoilt(data: bytes) -> bytes:
+    """A whole archive whose compressed bytes are nonsense in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + DATA[:5000] + data[middle + 5000 :]
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "xz"])
+def test_a_spoilt_member_and_a_full_disk_are_told_apart(tmp_path, monkeypatch, kind):
+    noise = np.random.default_rng(0).integers(0, 64, 50_000, np.uint8).tobytes()
+    if kind == "zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr("a", noise)
+        data, one, unpack = buffer.getvalue(), archives.zip_member, archives.unpack_zip
+    else:
+        data, one, unpack = (
+            tar_bytes({"a": noise}, mode=f"w:{kind}"),
+            archives.tar_member,
+            archives.unpack_tar,
+        )
+    (tmp_path / "good").write_bytes(data)
+    (tmp_path / "bad").write_bytes(spoilt(data))
+    for work in (lambda p: one(p, "a", tmp_path / "x"), lambda p: unpack(p, tmp_path / "out")):
+        work(tmp_path / "good")
+        with pytest.raises(SempartError, match=r"bad is damaged .* fetch again"):
+            work(tmp_path / "bad")
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    monkeypatch.setattr(tarfile, "copyfileobj", full)
+    for work in (lambda p: one(p, "a", tmp_path / "x"), lambda p: unpack(p, tmp_path / "out")):
+        with pytest.raises(SempartError, match=r"good cannot be unpacked .No space left.*make room"):
+            work(tmp_path / "good")
 
 
 # --- pip and apt -----------------------------------------------------------------------------------------
