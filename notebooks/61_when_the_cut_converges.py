@@ -715,14 +715,15 @@ for tau in TRAINED[1:]:
             for r, run in zip(coarse[tau, lr], found, strict=True):
                 points[tau].append((cut_on_test(r.epoch_heads[epoch], tau), run.metrics["iou"], lr))
     ncut, iou = np.array(points[tau]).T[:2]
-    if len(SEEDS) > 1:  # else no interval
-        of = np.tile(np.arange(len(SEEDS)), len(iou) // len(SEEDS))  # the seed of each network
-        agree = [spearmanr(ncut[of == s], iou[of == s]).statistic for s in range(len(SEEDS))]
+    of = np.tile(np.arange(len(SEEDS)), len(iou) // len(SEEDS))  # the seed of each network
+    agree = [spearmanr(ncut[of == s], iou[of == s]).statistic for s in range(len(SEEDS))]
+    said = "is undecided"
+    if len(SEEDS) > 1 and np.isfinite(agree).all():  # else no interval, or networks that are all alike
         mean, half = np.mean(agree), student_half_width(agree)
         agreement = row("sempart-cut-iou", f"tau = {tau}", "spearman", mean, len(iou))
         rows.append(replace(agreement, ci=(max(-1.0, mean - half), min(1.0, mean + half))))
-        said = "fails" if mean - half > 0 else "is undecided"
-        glue(f"lower-better-{tau}", "holds" if mean + half < 0 else said)
+        said = "holds" if mean + half < 0 else "fails" if mean - half > 0 else said
+    glue(f"lower-better-{tau}", said)
     best = int(np.argmin(ncut))
     rows.append(row("sempart-cut-iou", f"tau = {tau}", "iou_at_lowest_ncut", iou[best], len(iou)))
     rows.append(row("sempart-cut-iou", f"tau = {tau}", "highest_iou", iou.max(), len(iou)))
