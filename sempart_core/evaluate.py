@@ -136,6 +136,7 @@ def evaluate(
         )
     pixels = method.reads_pixels and features is None
     if pixels:  # no backbone takes part, so none is named in the provenance
+        method.check_size(size)
         backbone, size = None, None
     backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
     if features is None and backbone is None and not pixels:

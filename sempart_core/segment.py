@@ -81,7 +81,7 @@ def cut(
     SempartError
         A backbone, feature or size that the method cannot use.
     """
-    _check(method, backbone, feature, tau)
+    _check(method, backbone, size, feature, tau)
     H, W = image.shape[:2]
     x = to_tensor([image], method.default_size if size is None else size)
     layer = feature or method.default_feature
@@ -103,10 +103,13 @@ def cut(
     return soft[0].clamp(0, 1).numpy(), False
 
 
-def _check(method: Method, backbone: Backbone | None, feature: str | None, tau: float | None) -> None:
+def _check(
+    method: Method, backbone: Backbone | None, size: int | None, feature: str | None, tau: float | None
+) -> None:
     if backbone is None and not method.reads_pixels:
         raise SempartError("this method reads features: give a backbone")
     method.check(backbone.name if backbone else None, feature, tau)
+    method.check_size(size)
 
 
 def _one_sided(mask: torch.Tensor) -> bool:
@@ -155,7 +158,7 @@ def segment(
         ``out`` is no folder or cannot be written, its ``boxes.json`` is not one of ours, or the method was
         trained on another backbone or feature.
     """
-    _check(method, backbone, feature, tau)
+    _check(method, backbone, size, feature, tau)
     out = pathlib.Path(out)
     entries = _read_boxes(out / "boxes.json")
     own = {(out / f"{name}_{kind}.png").resolve() for name in entries for kind in KINDS}

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from data_scripts import fetch_weights, packages
-from sempart_core import SempartError, cli, cli_photos
+from sempart_core import SempartError, cli, cli_photos, segment
 from sempart_core.evaluate import evaluate
 from sempart_core.extraction import extract_dataset
 from sempart_core.features import Features
@@ -180,3 +180,16 @@ def test_segment_and_evaluate_with_their_defaults_load_no_backbone(network, tmp_
     command = ["evaluate", "--images", tmp_path / "in", "--masks", tmp_path / "masks", "--method", "u2netp"]
     done = CliRunner().invoke(cli.app, [str(a) for a in command])
     assert done.exit_code == 0 and "u2netp on pixels" in done.output, done.output
+
+
+def test_another_size_is_refused_not_dropped(network, tmp_path):
+    evaluate([sample()], "u2netp", size=320)
+    for work in (
+        lambda: evaluate([sample()], "u2netp", size=224),
+        lambda: segment.cut(sample().image, METHODS["u2netp"](), None, size=224),
+        lambda: segment.segment([], tmp_path / "out", METHODS["u2netp"](), None, size=224),
+    ):
+        with pytest.raises(SempartError, match="size=224: this method always sees squares of 320"):
+            work()
+    with pytest.raises(SempartError, match="give a backbone"):
+        segment.cut(sample().image, METHODS["tokencut"](), None)

@@ -149,6 +149,13 @@ class Method(ABC):
         if None not in (feature, layer) and feature != layer:
             raise SempartError(f"this head was trained on {layer}, not on {feature}: leave the feature out")
 
+    def check_size(self, size: int | None) -> None:
+        """Refuse another side than the one of a method that reads pixels alone, as :meth:`check` does."""
+        if self.reads_pixels and size not in (None, self.default_size):
+            raise SempartError(
+                f"size={size}: this method always sees squares of {self.default_size} pixels; leave size out"
+            )
+
     def predict(self, x: Tensor | Features) -> Prediction:
         """Predict from ``B x 3 x H x W`` RGB images in [0, 1] or from extracted features.
 
