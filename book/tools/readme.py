@@ -23,7 +23,7 @@ COLUMNS = {
 }
 #: rows and the tables that hold them
 ROWS = {
-    **dict.fromkeys(("TokenCut", "TokenCut, least corners", "Deep Spectral (code)"), "saliency"),
+    **dict.fromkeys(("TokenCut", "TokenCut, least corners"), "saliency"),
     **dict.fromkeys(
         (
             "TokenCut, least corners + bilateral",
