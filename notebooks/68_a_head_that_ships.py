@@ -282,14 +282,14 @@ glue("fig-head-random", gallery(drawn))
 # %% [markdown]
 # ```{glue:figure} fig-head-worst
 # :name: fig-head-worst
-# :alt: Twenty composed scenes with the fine mask of the shipped head laid over them, those with the lowest IoU, each with its IoU in a corner.
+# :alt: Twenty composed scenes with the fine mask of the shipped head laid over them, those with the lowest IoU, which stands below each.
 #
 # The twenty worst of the demo test scenes, with their IoU. Cut-outs: Tux Paint stamps, GPL-2 ({doc}`/book/credits`).
 # ```
 #
 # ```{glue:figure} fig-head-random
 # :name: fig-head-random
-# :alt: Twenty composed scenes drawn at random with the fine mask of the shipped head laid over them, each with its IoU in a corner.
+# :alt: Twenty composed scenes drawn at random with the fine mask of the shipped head laid over them, the IoU below each.
 #
 # Twenty demo test scenes drawn at random. Cut-outs: Tux Paint stamps, GPL-2.
 # ```
