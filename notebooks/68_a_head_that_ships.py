@@ -271,7 +271,7 @@ def gallery(chosen, columns=5):
         notes[len(lines) - 1, len(lines[-1])] = f"{scores[i]:.2f}"
         lines[-1].append((scenes[i].image, fine_mask(i)))
     lines[-1] += [np.ones((8, 8, 3))] * (columns - len(lines[-1]))
-    return plots.mask_grid(lines, notes=notes, width=9)
+    return plots.mask_grid(lines, notes=notes, width=7.2)
 
 
 worst = np.argsort(scores, kind="stable")[:20]

@@ -215,6 +215,7 @@ def kernel_env(scratch: str) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": "2000000000",
         "MALLOC_TRIM_THRESHOLD_": "8000000000",
         "MALLOC_TOP_PAD_": "100000000",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets when a library imports it
         "JUPYTER_PREFER_ENV_PATH": "1",
         "IPYTHONDIR": f"{scratch}/ipython",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
