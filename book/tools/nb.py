@@ -197,11 +197,26 @@ def run(args) -> int:
                 if fresh and not args.force and args.profile != "smoke":
                     print(f"fresh   {py.stem}", flush=True)
                     continue
-                own = {"SEMPART_NOTEBOOK": py.stem, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+                own = {
+                    **KERNEL,
+                    "SEMPART_NOTEBOOK": py.stem,
+                    "OMP_NUM_THREADS": threads,
+                    "MKL_NUM_THREADS": threads,
+                }
                 todo[py.stem] = (src, dst, params, env | own, args.timeout)
             failed += _together(todo, jobs)
     print(f"notebooks: {len(failed)} failed: {', '.join(failed)}" if failed else "notebooks: all run")
     return len(failed)
+
+
+#: For every kernel. glibc hands large blocks back to the system at each free, and to fault them in again takes
+#: half of a convolution's time on small batches. tqdm misses widgets when a library imports it.
+KERNEL = {
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "100000000",
+    "PYTHONWARNINGS": "ignore:IProgress not found",
+}
 
 
 def kernel_env(scratch: str) -> dict[str, str]:
@@ -210,12 +225,7 @@ def kernel_env(scratch: str) -> dict[str, str]:
         shutil.copytree(ROOT / "book" / "results", f"{scratch}/results", dirs_exist_ok=True)
     return {
         "PYTHONHASHSEED": "0",
-        # glibc hands large blocks back to the system at each free; to fault them in again takes half of a
-        # convolution's time on small batches.
-        "MALLOC_MMAP_THRESHOLD_": "2000000000",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-        "MALLOC_TOP_PAD_": "100000000",
-        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets when a library imports it
+        **KERNEL,
         "JUPYTER_PREFER_ENV_PATH": "1",
         "IPYTHONDIR": f"{scratch}/ipython",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
