@@ -66,9 +66,11 @@ SEEDS = [cfg.seed + s for s in range(3 if cfg.name in ("demo", "photos") else 1)
 #
 # ```{math}
 # :label: eq-sempart-mask
+# \begin{gathered}
 # M = \{ i : S_i > \tfrac12 \}, \qquad
-# \hat M = \begin{cases} M & |M \cap C| \le 2, \\ \overline{M} & \text{otherwise,} \end{cases} \qquad
+# \hat M = \begin{cases} M & |M \cap C| \le 2, \\ \overline{M} & \text{otherwise,} \end{cases} \\[4pt]
 # b = \operatorname{box}\Bigl( \operatorname*{arg\,max}_{K \in \operatorname{comp}(\hat M)} |\operatorname{box}(K)| \Bigr).
+# \end{gathered}
 # ```
 #
 # In the demo profile the networks are those of {doc}`60_training_sempart`, three seeds on 400 scenes. In the profile

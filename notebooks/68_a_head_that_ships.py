@@ -70,8 +70,10 @@ print(f"{'parameters':12}", f"{sum(p.numel() for p in head.parameters()):,}")
 #
 # ```{math}
 # :label: eq-shipped
-# \mathcal L = \mathcal L_{\mathrm{Ncut}}(S) + \tfrac15\, \mathcal L_{\text{GTV-coarse}}(S)
-#   + \tfrac{10}{HW} \bigl\| \hat S - \operatorname{sg}\, R(S, X) \bigr\|^2 ,
+# \begin{aligned}
+# \mathcal L = {} & \mathcal L_{\mathrm{Ncut}}(S) + \tfrac15\, \mathcal L_{\text{GTV-coarse}}(S) \\
+#   & + \tfrac{10}{HW} \bigl\| \hat S - \operatorname{sg}\, R(S, X) \bigr\|^2 ,
+# \end{aligned}
 # ```
 #
 # where $\operatorname{sg}$ stops the gradient. The filter sees one photograph; the network sees many and can learn

@@ -410,5 +410,5 @@ def test_the_default_backbone_loads_when_it_is_there():
 def test_the_package_loads_by_name():
     import sempart_core
 
-    with pytest.raises(SempartError, match="unknown backbone"):
+    with pytest.raises(SempartError, match="unknown network"):
         sempart_core.load("dino_vits9")
