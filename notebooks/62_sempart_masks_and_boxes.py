@@ -184,7 +184,7 @@ for name, row, claimed in (
 # :name: tab-sempart-1-differences
 # :profiles: demo
 # :metrics: iou_difference, iou_p
-# :caption: Differences of IoU on the same demo scenes: mean, 95 % bootstrap interval over scenes, and p of the two-sided Wilcoxon signed-rank test. They speak of these networks; other seeds move them by the deviation of the table before.
+# :caption: Differences of IoU on the same demo scenes: mean, 95 % bootstrap interval over scenes, and p of the two-sided Wilcoxon signed-rank test, not corrected for the number of rows. They speak of these networks; other seeds move them by the deviation of the table before.
 # ```
 
 # %% tags=["remove-cell"]

@@ -377,7 +377,7 @@ for key, size in (("small", low), ("large", high)):
 # :name: tab-sempart-7-differences
 # :profiles: demo
 # :metrics: iou_difference, iou_p
-# :caption: Differences on the same scenes, each side the mean over its seeds, with 95 % bootstrap intervals over scenes and p of Wilcoxon's signed-rank test.
+# :caption: Differences on the same scenes, each side the mean over its seeds, with 95 % bootstrap intervals over scenes and p of Wilcoxon's signed-rank test, not corrected for the number of rows.
 # ```
 
 # %% tags=["remove-cell"]

@@ -232,7 +232,7 @@ save(differences)
 # :name: tab-head-differences
 # :profiles: photos
 # :metrics: iou_difference, iou_p
-# :caption: Differences of IoU on the same photographs, with 95 % bootstrap intervals over photographs and the p-value of Wilcoxon's signed-rank test.
+# :caption: Differences of IoU on the same photographs, with 95 % bootstrap intervals over photographs and the p-value of Wilcoxon's signed-rank test, not corrected for the number of rows.
 # ```
 #
 # On VOC animals the fine mask reaches {measured}`head-masks/shipped head, fine/iou@voc2012_animals-saliency@photos|.3f` against
