@@ -298,7 +298,7 @@ for end, f in (("low", min(FACTORS["w_gtv_fine"])), ("high", max(FACTORS["w_gtv_
 # {glue:text}`claim-w-gtv-fine` for GTV fine. That the IoU suffers at both ends of the last has its own test: against the base the
 # verdict without GTV fine is {glue:text}`gtv-fine-low`, with the largest weight {glue:text}`gtv-fine-high`. Where super-resolution is
 # heavy, the coarse mask can only become as decided as the new fine branch follows: the training leaves the grey mask
-# later, and a short one not at all. That is a matter of the number of steps, of which the paper has hundreds of times ours.
+# later, and a short one may not leave it at all. That is a matter of the number of steps, of which the paper has hundreds of times ours.
 #
 # ## Jagged and smooth
 #
@@ -381,8 +381,8 @@ glue("fig-smoothing", plots.mask_grid([cells], columns=columns, notes=notes, wid
 # weight {measured}`sempart-8-outline/GTV fine x 1/outline|.2f` times, and with the largest weight of the sweep
 # {glue:text}`outline-heaviest`. The paper's claim is that the first number is too large and
 # the last too small: above 1 {glue:text}`outline-claim-without`, below 1 {glue:text}`outline-claim-heaviest` (for all three seeds, or for
-# none, or else undecided). What limits the first is the refiner itself: it enlarges bilinearly and ends in small convolutions,
-# so the architecture smooths before the loss does.
+# none, or else undecided). The refiner enlarges bilinearly and ends in small convolutions,
+# so the architecture may smooth before the loss does.
 #
 # ## On photographs
 #
