@@ -121,13 +121,18 @@ def digest_now(src: pathlib.Path, params: dict) -> str:
     return digest(code_of(nbformat.read(src, 4)), params)
 
 
+def kept_of(name: str, params: dict) -> pathlib.Path:
+    """Where a notebook stands while it runs, and stays if it fails; two profiles may run at once."""
+    return ROOT / "runs" / "failed" / params.get("profile", "demo") / f"{name}.ipynb"
+
+
 def execute(src: pathlib.Path, dst: pathlib.Path, params: dict, env: dict, timeout: int) -> str:
     """Run one notebook in its own kernel; on failure what was done stays in ``runs/failed``."""
     os.environ.update(env)
     import papermill as pm
 
     began = time.time()
-    kept = ROOT / "runs" / "failed" / src.name
+    kept = kept_of(src.stem, params)
     kept.parent.mkdir(parents=True, exist_ok=True)
     log = kept.with_suffix(".log")
     with open(log, "w") as f:  # kernels announce their sockets on stderr at each start
@@ -253,10 +258,8 @@ def _together(todo: dict[str, tuple], jobs: int) -> list[str]:
                 except Exception as e:
                     failed.append(name)
                     text = re.sub(r"\x1b\[[0-9;]*m", "", str(e))[-1500:]
-                    print(
-                        f"FAILED  {name}: {type(e).__name__}\n{text}\nsee runs/failed/{name}.ipynb",
-                        flush=True,
-                    )
+                    seen = kept_of(name, todo[name][2]).relative_to(ROOT)
+                    print(f"FAILED  {name}: {type(e).__name__}\n{text}\nsee {seen}", flush=True)
     return failed
 
 
