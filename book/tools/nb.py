@@ -181,16 +181,7 @@ def run(args) -> int:
         raise SystemExit(f"no notebook named {', '.join(sorted(missing))} in notebooks/")
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sempart-") as scratch:
-        env = {"PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1", "SEMPART_RESULTS": ""}
-        env |= {
-            "IPYTHONDIR": f"{scratch}/ipython",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-            "TQDM_DISABLE": "1",
-        }
-        if args.profile == "smoke":  # reads the book's rows, writes none
-            if (ROOT / "book" / "results").exists():
-                shutil.copytree(ROOT / "book" / "results", f"{scratch}/results")
-            env["SEMPART_RESULTS"] = f"{scratch}/results"
+        env = kernel_env(scratch, copy=args.profile == "smoke")  # smoke reads the book's rows and writes none
         for how, names in stages(chosen):
             jobs = 1 if how == "alone" else max(1, min(args.j, len(names)))
             threads = str(max(1, (os.cpu_count() or 1) // jobs))
@@ -202,40 +193,31 @@ def run(args) -> int:
                 if fresh and not args.force and args.profile != "smoke":
                     print(f"fresh   {py.stem}", flush=True)
                     continue
-                own = {
-                    **KERNEL,
-                    "SEMPART_NOTEBOOK": py.stem,
-                    "OMP_NUM_THREADS": threads,
-                    "MKL_NUM_THREADS": threads,
-                }
+                own = {"SEMPART_NOTEBOOK": py.stem, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
                 todo[py.stem] = (src, dst, params, env | own, args.timeout)
             failed += _together(todo, jobs)
     print(f"notebooks: {len(failed)} failed: {', '.join(failed)}" if failed else "notebooks: all run")
     return len(failed)
 
 
-#: For every kernel. glibc hands large blocks back to the system at each free, and to fault them in again takes
-#: half of a convolution's time on small batches. tqdm misses widgets when a library imports it.
-KERNEL = {
-    "MALLOC_MMAP_THRESHOLD_": "2000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "100000000",
-    "PYTHONWARNINGS": "ignore:IProgress not found",
-}
-
-
-def kernel_env(scratch: str) -> dict[str, str]:
-    """Kernels that depend on nothing of the user's, and see a copy of the rows."""
-    if (ROOT / "book" / "results").exists():
-        shutil.copytree(ROOT / "book" / "results", f"{scratch}/results", dirs_exist_ok=True)
+def kernel_env(scratch: str, copy: bool = True) -> dict[str, str]:
+    """Of every kernel: it depends on nothing of the user's and sees a copy of the rows, or the rows themselves."""
+    results = ROOT / "book" / "results"
+    if copy and results.exists():
+        shutil.copytree(results, f"{scratch}/results", dirs_exist_ok=True)
     return {
         "PYTHONHASHSEED": "0",
-        **KERNEL,
         "JUPYTER_PREFER_ENV_PATH": "1",
         "IPYTHONDIR": f"{scratch}/ipython",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "TQDM_DISABLE": "1",
-        "SEMPART_RESULTS": f"{scratch}/results",
+        "SEMPART_RESULTS": f"{scratch}/results" if copy else "",
+        # glibc hands large blocks back to the system at each free; to fault them in again takes half of a
+        # convolution's time on small batches.
+        "MALLOC_MMAP_THRESHOLD_": "2000000000",
+        "MALLOC_TRIM_THRESHOLD_": "8000000000",
+        "MALLOC_TOP_PAD_": "100000000",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets when a library imports it
     }
 
 
