@@ -36,12 +36,6 @@ if TYPE_CHECKING:
     from .backbones import Backbone
     from .methods import Method
 
-#: Refinement of a cut-out where --refine is not given: of method sempart, and of the others, whose masks are
-#: as coarse as the patches. None for none.
-SEMPART_REFINE: str | None = "bilateral"
-OTHER_REFINE: str | None = "bilateral"
-
-
 #: Rule for the object's side of a cut-out, of the methods that have one.
 FOREGROUND = "least-corners"
 
@@ -51,11 +45,13 @@ def _branch(head: str | None, branch: str | None, refine: str | None) -> str | N
 
     The fine mask has an outline already, often next to the edge, and a filter moves it less.
     """
-    from .heads import open_head
+    from .heads import DEFAULT, HEADS, about_of, file_of
 
     if branch is not None or refine is None:
         return branch
-    return "fine" if open_head(head)[0].about.get("branches") == "fine" else "coarse"
+    head = DEFAULT if head is None else head
+    path = file_of(head) if head in HEADS else pathlib.Path(head)
+    return "fine" if about_of(path).get("branches") == "fine" else "coarse"  # the method says what is amiss
 
 
 def segment(
@@ -76,13 +72,7 @@ def segment(
             "'none' for the method's own rule."
         ),
     ] = FOREGROUND,
-    refine: Annotated[
-        str | None,
-        typer.Option(
-            help="Edge-aware refinement of the mask: none, guided, bilateral or crf. Default: "
-            f"{SEMPART_REFINE or 'none'} for method sempart, {OTHER_REFINE or 'none'} for the others."
-        ),
-    ] = None,
+    refine: Refine = "bilateral",
     feature: Feature = None,
     tau: Tau = None,
     variant: Variant = None,
@@ -102,8 +92,6 @@ def segment(
     from . import segment as work
     from .evaluate import build_method
 
-    if refine is None:
-        refine = SEMPART_REFINE if method == "sempart" else OTHER_REFINE
     refine, foreground = none(refine), none(foreground)
     check_refiner(refine)
     if method == "sempart":
