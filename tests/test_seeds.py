@@ -2,10 +2,22 @@
 
 import numpy as np
 import pytest
+from colour_backbone import ColourBackbone, scene
 
 from sempart_core import SempartError
+from sempart_core.evaluate import evaluate, extract_dataset
 from sempart_core.evaluation import Evaluation
-from sempart_core.seeds import Seeds, compare, student_half_width
+from sempart_core.methods import METHODS
+from sempart_core.samples import Sample
+from sempart_core.seeds import (
+    Seeds,
+    compare,
+    differences,
+    measure,
+    spread_records,
+    student_half_width,
+    verdicts,
+)
 
 
 def made(values, names=None) -> Evaluation:
@@ -70,6 +82,64 @@ def test_difference_to_a_method_without_training():
     assert d.sd == pytest.approx(0.1 / 2**0.5)
 
 
+def test_one_run_each_leaves_the_images():
+    """The level differs widely from one image to the next; the difference does not."""
+    hard = np.linspace(0.1, 0.9, 40)
+    wobble = np.tile([0.04, 0.06], 20)
+    d = Seeds([made(hard + wobble)]).minus(Seeds([made(hard)]))
+    assert d.mean == pytest.approx(0.05) and d.sd is None
+    assert 0.04 < d.low < 0.05 < d.high < 0.06  # of the differences, not of the two means
+    assert (d.verdict(), d.claim(), d.claim("lower")) == ("higher", "holds", "fails")
+    rows = {r.metric: r for r in d.rows("t", "one minus two", kind="supervised")}
+    assert list(rows) == ["iou_change", "iou_change_median", "p_value", "p_holm"]
+    assert rows["iou_change"].params["interval"] == "bootstrap over images"
+    assert (rows["p_holm"].row, rows["p_holm"].kind) == ("one minus two", "supervised")
+
+
+def test_one_run_each_needs_a_corrected_p_too():
+    rng = np.random.default_rng(3)
+    hard = rng.random(40)
+    pairs = {
+        str(k): (Seeds([made(hard + rng.normal(0.025, 0.06, 40))]), Seeds([made(hard)])) for k in range(8)
+    }
+    found = differences(pairs)
+    doubtful = [d for d in found.values() if d.low > 0 and d.images.p < 0.05 <= d.corrected]
+    assert doubtful and all(d.claim() == "is undecided" for d in doubtful)
+    with pytest.raises(SempartError, match="higher or lower"):
+        doubtful[0].claim("larger")
+
+
+def test_the_lines_name_the_interval():
+    hard = np.linspace(0.1, 0.5, 30)
+    base = Seeds([made(hard)])
+    shown = verdicts(
+        compare({"once": Seeds([made(hard + 0.1)]), "twice": Seeds([made(hard + 0.1)] * 2)}, base)
+    )
+    assert [line.split()[:3] for line in shown.splitlines()] == [
+        ["once", "+0.100", "images"], ["twice", "+0.100", "seeds"],
+    ]  # fmt: skip
+    assert shown.endswith("higher") and verdicts({}) == ""
+
+
+def test_a_method_a_seed_is_measured():
+    data = [Sample(f"{i}.png", *scene(112 + 14 * i, seed=i)) for i in range(2)]
+    backbone = ColourBackbone()
+    features = extract_dataset(data, backbone, size=56, cache=False)
+    methods = [METHODS["tokencut"](foreground=f) for f in ("least-corners", "centrality")]
+    found = measure(data, methods, backbone, features=features)
+    assert len(found.runs) == 2 and found.runs[0].provenance["params"]["foreground"] == "least-corners"
+    for method, run in zip(methods, found.runs, strict=True):
+        assert run.metrics == evaluate(data, method, backbone, features=features).metrics
+
+
+def test_a_spread_is_a_mean_and_a_deviation():
+    (like,) = Seeds([made([0.2, 0.4])]).records("t", "row")
+    mean, sd = spread_records(like, "cut", [0.1, 0.3])
+    assert (mean.metric, mean.value, mean.ci, mean.preset) == ("cut", pytest.approx(0.2), like.ci, "tokencut")
+    assert (sd.metric, sd.value, sd.ci, sd.preset) == ("cut_sd", pytest.approx(0.2 / 2**0.5), None, "")
+    assert [r.metric for r in spread_records(like, "cut", [0.1])] == ["cut"]
+
+
 def test_records_say_over_what_the_interval_is():
     other = Seeds([made([0.2, 0.4]), made([0.4, 0.6])])
     d = other.minus(Seeds([made([0.1, 0.1])] * 2))
@@ -85,8 +155,6 @@ def test_what_does_not_pair_is_refused():
     for bad in (Seeds([one] * 3), Seeds([made([0.1, 0.2], names=("x", "y"))] * 2)):
         with pytest.raises(SempartError, match="as many seeds"):
             bad.minus(Seeds([one] * 2))
-    with pytest.raises(SempartError, match="two finite"):
-        Seeds([one]).minus(Seeds([one]))
     with pytest.raises(SempartError, match="two finite"):
         student_half_width([0.3, np.nan])
     with pytest.raises(SempartError, match="different images"):
