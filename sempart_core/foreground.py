@@ -1,8 +1,9 @@
-"""Which side of a cut is the object? The four strategies of SEMPART, section 4.1.
+"""Which side of a cut is the object? The four strategies of SEMPART, section 4.1, and that of Two Tricks.
 
 A normalized cut has two sides and does not name them. Each strategy gives both sides a score, the
 lower score wins, and of equal scores the smaller side wins (the paper says so for framing and corners;
 for the others ties are rare, and we use the same rule). Sides that tie in size too stay as they are.
+``batch-mean`` is the exception: one decision for all images of a batch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .errors import SempartError
 from .registry import Card, Registry
 
 STRATEGIES = Registry("foreground strategy")
+#: The strategy that decides once a batch, so that its answer depends on the batch.
+TOGETHER = "batch-mean"
 _SEMPART = "SEMPART, section 4.1, 'Foreground selection'"
 
 
@@ -77,14 +80,38 @@ def smaller(side: Tensor, attention: Tensor | None = None) -> Tensor:
     return side.new_zeros(len(side), dtype=torch.float64)
 
 
+@STRATEGIES.register(
+    Card(
+        TOGETHER,
+        "all masks of a batch, or all complements: those that fill less than half of it",
+        "Two Tricks, section 5.1, 'Foreground selection'; its code: batches of 8, in the order of the list",
+    )
+)
+def batch_mean(side: Tensor, attention: Tensor | None = None) -> Tensor:
+    """Mean of the side over all pixels of the whole batch, the same for each image: ``B x h x w -> B``."""
+    return side.double().mean().expand(len(side))
+
+
 def flips(
-    mask: Tensor, strategy: str, attention: Tensor | None = None, *, grid: tuple[int, int] | None = None
+    mask: Tensor,
+    strategy: str,
+    attention: Tensor | None = None,
+    *,
+    grid: tuple[int, int] | None = None,
+    soft: Tensor | None = None,
 ) -> Tensor:
     """Whether the complement is the foreground: ``B`` bool; parameters as in :func:`select`."""
     score: Callable[..., Tensor] = STRATEGIES[strategy]
     if mask.ndim != 3:
         raise SempartError(f"mask must be B x h x w, got shape {tuple(mask.shape)}; add the batch dimension")
     mask = mask.bool()
+    if strategy == TOGETHER:
+        if soft is not None and soft.shape != mask.shape:
+            raise SempartError(
+                f"soft masks of shape {tuple(soft.shape)} do not fit masks of shape {tuple(mask.shape)}: give the "
+                f"soft mask of each"
+            )
+        return score(mask if soft is None else soft) > 0.5
     if strategy.startswith("attention"):
         attention = _attention(attention, mask, grid, strategy)
     ours, theirs = score(mask, attention), score(~mask, attention)
@@ -97,7 +124,12 @@ def flips(
 
 
 def select(
-    mask: Tensor, strategy: str, attention: Tensor | None = None, *, grid: tuple[int, int] | None = None
+    mask: Tensor,
+    strategy: str,
+    attention: Tensor | None = None,
+    *,
+    grid: tuple[int, int] | None = None,
+    soft: Tensor | None = None,
 ) -> Tensor:
     """Return each mask or its complement, whichever the strategy takes for the foreground.
 
@@ -105,16 +137,21 @@ def select(
     ----------
     mask : Tensor
         ``B x h x w`` bool, one side of a cut per image. A mask that is empty or full has no other side
-        to choose and is returned as it is.
+        to choose and is returned as it is, except by ``batch-mean``.
     strategy : str
         A name in :data:`STRATEGIES`: ``least-corners``, ``centrality``, ``framing``, ``attention`` (total),
-        ``attention-mean``, ``smaller``.
+        ``attention-mean``, ``smaller``; or ``batch-mean``, which inverts every mask of the batch, empty ones too,
+        if their mean over all pixels exceeds 1/2. The batch is the one given here: in
+        :func:`~sempart_core.evaluate.evaluate` its ``batch=``, or what one element of precomputed ``features`` holds.
     attention : Tensor, optional
         CLS attention of the last layer, compulsory for the attention strategies: ``B x heads x N`` or
         ``B x N`` on the grid, or a map ``B x h x w``. Heads are summed.
     grid : (int, int), optional
         ``(h', w')`` of an attention given per patch, where the mask is finer than the patches; the
         attention is then brought to the mask's resolution bilinearly.
+    soft : Tensor, optional
+        ``B x h x w`` in [0, 1], the masks before they were binarised: ``batch-mean`` averages these, as the
+        public code does, and the binary masks where a method has no others. Ignored by the other strategies.
 
     Returns
     -------
@@ -124,9 +161,10 @@ def select(
     Raises
     ------
     SempartError
-        Unknown strategy, a mask without batch dimension, or attention that is missing or does not fit.
+        Unknown strategy, a mask without batch dimension, attention that is missing or does not fit, or soft
+        masks that do not fit.
     """
-    return mask.bool() ^ flips(mask, strategy, attention, grid=grid)[:, None, None]
+    return mask.bool() ^ flips(mask, strategy, attention, grid=grid, soft=soft)[:, None, None]
 
 
 def _attention(attention: Tensor | None, mask: Tensor, grid: tuple[int, int] | None, strategy: str) -> Tensor:

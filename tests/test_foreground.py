@@ -1,4 +1,4 @@
-"""The four strategies of SEMPART on masks where each has an obvious answer."""
+"""The strategies of SEMPART, and the one of Two Tricks, on masks where each has an obvious answer."""
 
 import pytest
 import torch
@@ -64,6 +64,24 @@ def test_heads_are_summed_and_coarse_attention_is_enlarged():
     assert torch.equal(foreground.select(~mask, "attention", flat, grid=(2, 2)), mask)
 
 
+def test_a_batch_is_inverted_as_one_by_the_mean_of_all_its_pixels():
+    batch = masks(BLOB, "##### ##### ##### #####", "##### ##### ##### #####")  # 4 + 20 + 20 of 60 pixels
+    assert torch.equal(foreground.select(batch, "batch-mean"), ~batch)  # the blob too, and the full ones
+    assert torch.equal(foreground.select(batch[:2], "batch-mean"), ~batch[:2])  # 24 of 40
+    assert torch.equal(foreground.select(batch[:1], "batch-mean"), batch[:1])
+    empty = torch.zeros(1, 4, 5, dtype=torch.bool)
+    out = foreground.select(torch.cat([batch, empty]), "batch-mean")  # 44 of 80
+    assert torch.equal(out, torch.cat([~batch, ~empty]))
+
+
+def test_the_mean_of_a_batch_is_that_of_the_soft_masks():
+    mask = masks("###. ###.")
+    soft = torch.where(mask, 0.6, 0.0)  # three quarters of the pixels, but a mean of .45
+    assert foreground.flips(mask, "batch-mean").all()
+    assert not foreground.flips(mask, "batch-mean", soft=soft).any()
+    assert not foreground.flips(mask, "batch-mean", soft=torch.full_like(soft, 0.5)).any()  # not above 1/2
+
+
 @pytest.mark.parametrize("strategy", list(foreground.STRATEGIES))
 def test_result_does_not_depend_on_the_side_given(strategy):
     g = torch.Generator().manual_seed(0)
@@ -91,6 +109,7 @@ def test_nothing_to_choose_nothing_done(strategy):
         (lambda: foreground.select(masks(BLOB), "attention"), "needs attention"),
         (lambda: foreground.select(masks(BLOB), "attention", torch.rand(1, 6, 99)), "name the grid"),
         (lambda: foreground.select(masks(BLOB), "attention", torch.rand(1, 99)), "does not fit"),
+        (lambda: foreground.select(masks(BLOB), "batch-mean", soft=torch.rand(1, 2, 2)), "soft mask of each"),
         (
             lambda: foreground.select(masks(BLOB), "attention", torch.rand(1, 6, 99), grid=(4, 5)),
             "does not fit",

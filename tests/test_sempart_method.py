@@ -63,6 +63,60 @@ def test_a_saved_head_gives_the_same_and_stays_as_it_was(tmp_path):
     assert model.training
 
 
+def fresh():
+    """A network whose running statistics are not those of any photograph."""
+    torch.manual_seed(0)
+    return Sempart(SempartConfig(dim=3, patch=14, width=8, dim_head=4, mlp=8, blocks=(8,)))
+
+
+def together(*scenes):
+    return ColourBackbone().extract(to_tensor([scene(**options)[0] for options in scenes]))
+
+
+def test_batch_statistics_are_those_of_the_training_mode_and_leave_the_network_as_it_was():
+    f, model = together({}, {"box": (0, 0, 100, 108), "noise": 60}), fresh().eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    run, own = (
+        METHODS["sempart"](head=model, foreground=None, batch_norm=k).predict(f).soft
+        for k in ("running", "batch")
+    )
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m.training for m in model.modules())
+    assert all(m.track_running_stats for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert not torch.allclose(own, run, atol=1e-3)
+    with torch.no_grad():
+        model.train()
+        torch.testing.assert_close(own, model(f.x, f.images, f.grid).fine)
+
+
+def test_with_batch_statistics_a_mask_depends_on_the_photographs_beside_it():
+    f, model = together({}, {"box": (0, 0, 100, 108), "noise": 60}), fresh()
+    for kind, alike in (("running", True), ("batch", False)):
+        method = METHODS["sempart"](head=model, foreground=None, batch_norm=kind)
+        alone, beside = method.predict(f[0]).soft[0], method.predict(f).soft[0]
+        assert torch.allclose(alone, beside, atol=1e-5) == alike, kind
+
+
+class Uneven(Red):
+    """Sure of the object, grey elsewhere: less than half of the pixels, but a mean above 1/2."""
+
+    def logits(self, x, images=None, grid=None, detach=False):
+        out = super().logits(x, images, grid)
+        return out._replace(coarse=torch.where(out.coarse > 0, 5.0, -0.1))
+
+
+def test_a_whole_batch_is_inverted_by_its_soft_mean():
+    f = together({}, {})
+    own, chosen = (METHODS["sempart"](head=Uneven(), branch="coarse", foreground=k).predict(f)
+                   for k in (None, "batch-mean"))  # fmt: skip
+    assert own.mask.float().mean() < 0.5 < own.soft.mean()
+    assert torch.equal(chosen.mask, ~own.mask)
+    method = METHODS["sempart"](head=Red(), branch="coarse", foreground="batch-mean")
+    flipped = METHODS["sempart"](head=Red(-1.0), branch="coarse", foreground="batch-mean")
+    assert method.predict(f).soft.mean() < 0.5
+    assert torch.equal(method.predict(f).mask, flipped.predict(f).mask)
+
+
 def test_evaluation_names_the_head_without_its_path(tmp_path):
     image, mask = scene()
     method = METHODS["sempart"](head=Red())
@@ -70,6 +124,7 @@ def test_evaluation_names_the_head_without_its_path(tmp_path):
     assert found.metrics["iou"] > 0.9
     assert found.provenance["method"] == "sempart"
     assert found.provenance["params"] == {
+        "batch_norm": "running",
         "branch": "fine",
         "foreground": "least-corners",
         "head": method.head,
@@ -91,6 +146,7 @@ def test_features_of_another_layer_are_chosen_or_refused():
     [
         (lambda: METHODS["sempart"](head=Red(), branch="middle"), "coarse, fine"),
         (lambda: METHODS["sempart"](head=Red(), foreground="x"), "least-corners"),
+        (lambda: METHODS["sempart"](head=Red(), batch_norm="train"), "running, batch"),
         (lambda: METHODS["sempart"](head="nowhere.safetensors"), "no such file"),
         (
             lambda: METHODS["sempart"](head=Red(branches="coarse"), branch="fine"),

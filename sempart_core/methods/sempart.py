@@ -6,8 +6,10 @@ and where it is the other side the soft mask becomes ``1 - S``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -16,11 +18,13 @@ from .. import foreground as strategies
 from ..errors import SempartError
 from ..features import Features
 from ..heads import open_head
+from ..losses import one_of
 from ..models import Sempart
 from ..registry import Card
 from .base import METHODS, Method, Prediction, padded_size
 
 BRANCHES = ("coarse", "fine")
+BATCH_NORM = ("running", "batch")
 #: Branches that a training leaves usable, by ``about["branches"]``; a head that does not say has both.
 TRAINED = {"coarse": ("coarse",), "fine": ("fine",)}
 
@@ -39,6 +43,11 @@ class SempartMethod(Method):
     foreground : str, optional
         A strategy of :mod:`sempart_core.foreground`; None leaves the side to the network, whose choice means
         nothing.
+    batch_norm : "running" or "batch"
+        Statistics by which the fine branch normalises: the running ones of the training, or those of the very
+        batch it is given, so that a mask depends on the photographs beside it. The public code of Two Tricks
+        never leaves training mode and so has ``batch`` in its evaluation; its running statistics drift on the test
+        photographs meanwhile, here they stay. The coarse branch has no batch normalisation.
     """
 
     box_rule: ClassVar[str] = "largest-box"  # section 4.3
@@ -50,8 +59,10 @@ class SempartMethod(Method):
         branch: str | None = None,
         foreground: str | None = "least-corners",
         backbone=None,
+        batch_norm: str = "running",
     ) -> None:
         super().__init__(backbone)
+        one_of(batch_norm, "batch_norm", BATCH_NORM)
         if branch is not None and branch not in BRANCHES:
             raise SempartError(f"unknown branch {branch!r}; choose one of: {', '.join(BRANCHES)}")
         if foreground is not None:
@@ -62,7 +73,7 @@ class SempartMethod(Method):
             raise SempartError(
                 f"this head was trained without its {branch} branch: choose branch={trained[0]!r}"
             )
-        self.branch, self.foreground = branch or trained[-1], foreground
+        self.branch, self.foreground, self.batch_norm = branch or trained[-1], foreground, batch_norm
         self.head = _digest(self._network)  # into the provenance, instead of a path
 
     @property
@@ -110,17 +121,13 @@ class SempartMethod(Method):
                 "(keep_images=True), or choose branch='coarse'"
             )
         network = self._network.to(f.x.device)
-        training = network.training
-        network.eval()
-        try:
+        with _evaluating(network, self.batch_norm):
             masks = network(f.x, f.images if fine else None, f.grid)
-        finally:
-            network.train(training)
         soft = (masks.fine if fine else masks.coarse).cpu()
         mask = soft > 0.5
         if self.foreground is not None:
             attention = None if f.attention is None else f.attention.cpu()
-            flip = strategies.flips(mask, self.foreground, attention, grid=f.grid)[:, None, None]
+            flip = strategies.flips(mask, self.foreground, attention, grid=f.grid, soft=soft)[:, None, None]
             mask, soft = mask ^ flip, torch.where(flip, 1 - soft, soft)
         return Prediction(soft=soft, mask=mask, size=f.size, covers=padded_size(f))
 
@@ -135,6 +142,24 @@ class SempartMethod(Method):
         raise SempartError(
             f"this head was trained on {want}, these features are {f.name}: choose that backbone and feature"
         )
+
+
+@contextlib.contextmanager
+def _evaluating(network: Sempart, batch_norm: str) -> Iterator[None]:
+    """The network in evaluation mode, with the chosen statistics; left as it was found, buffers included."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    training, tracking = network.training, [m.track_running_stats for m in norms]
+    network.eval()
+    try:
+        if batch_norm == "batch":
+            for m in norms:
+                m.train()
+                m.track_running_stats = False  # else the pass would move mean, variance and counter
+        yield
+    finally:
+        for m, tracks in zip(norms, tracking, strict=True):
+            m.track_running_stats = tracks
+        network.train(training)
 
 
 def _digest(network: Sempart) -> str:

@@ -1,6 +1,7 @@
 """NCut, GTV and super-resolution losses of segmentation-tricks with their gradients (vectors f).
 
-``decide_foreground`` and the crop window (``crop_*``) belong to the Two Tricks method, not to these losses.
+The crop window (``crop_*``) belongs to the multi-scale consistency of Two Tricks, not to these losses;
+``decide_foreground`` is compared in ``test_f_decide_foreground``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sempart_core.objective import Objective
 
 STAR = Objective.preset("sempart_star")
 GTV = {"reduction": STAR.reduction, "half": STAR.half, "border": STAR.border}
-LATER = re.compile(r"decide_foreground|crop_.*")
+LATER = re.compile(r"crop_.*")
 INPUTS = {"feat", "S_coarse", "S_fine", "image_normalised"}
 
 
@@ -137,6 +138,6 @@ def test_the_objective_adds_the_same_terms(z):
 
 def test_every_array_is_compared(z):
     stems = "|".join(rf"(?:{s})(?:64)?_tau[\d.]+(?:_dS)?" for s in ("ncut", "gtv_coarse"))
-    here = re.compile(stems + r"|gtv_fine(_dS)?|gtv_filter_kernel|sr_down_bilinear|sr_loss")
+    here = re.compile(stems + r"|gtv_fine(_dS)?|gtv_filter_kernel|sr_down_bilinear|sr_loss|decide_foreground")
     left = {k for k in z if k not in INPUTS and not here.fullmatch(k) and not LATER.fullmatch(k)}
     assert not left
