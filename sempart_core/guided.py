@@ -11,25 +11,63 @@ from .errors import SempartError
 #: Rec. 601 luma, the grey of PIL and of most photographs' software.
 LUMA = (0.299, 0.587, 0.114)
 
+#: Pixels of a photograph that are filtered at a time, in strips of whole rows: intermediate pictures of twelve
+#: megapixels would fill gigabytes and leave the processor waiting for memory.
+STRIP = 1 << 19
 
-def box_mean(x: Tensor, radius: int) -> Tensor:
-    """Mean over the ``(2 radius + 1)^2`` window, cut off at the image border: ``B x C x H x W``."""
-    side = 2 * radius + 1
-    for kernel, pad in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
-        x = F.avg_pool2d(x, kernel, stride=1, padding=pad, count_include_pad=False)
-    return x
+
+class _WindowSum(torch.autograd.Function):
+    """Sum over the window with zeros beyond the border, by doubling: sums of 2, 4, 8... neighbours.
+
+    The number of additions grows with the logarithm of the radius, and they round like a tree of sums, where a
+    running sum would need float64. The map's matrix is symmetric, so its gradient is the map itself.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, radius: int) -> Tensor:
+        ctx.radius = radius
+        reach = [min(radius, n - 1) for n in x.shape[-2:]]
+        x = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
+        return _runs(_runs(x, 2 * reach[1] + 1, -1), 2 * reach[0] + 1, -2)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return _WindowSum.apply(grad, ctx.radius), None
+
+
+def _runs(x: Tensor, n: int, dim: int) -> Tensor:
+    """Sums of ``n`` neighbours along one dimension, which gets ``n - 1`` shorter."""
+    out, done = x, 1
+    for bit in f"{n:b}"[1:]:
+        size = out.shape[dim] - done
+        out = out.narrow(dim, 0, size) + out.narrow(dim, done, size)
+        done *= 2
+        if bit == "1":
+            out = out.narrow(dim, 0, size - 1) + x.narrow(dim, done, size - 1)
+            done += 1
+    return out
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """Sum over the same window: ``B x C x H x W``."""
-    rows, cols = (
-        torch.ones(n, device=x.device, dtype=x.dtype).view(1, 1, -1) for n in (x.shape[-2], x.shape[-1])
-    )
-    count = lambda t: F.conv1d(t, t.new_ones(1, 1, 2 * radius + 1), padding=radius)[0, 0]  # noqa: E731
-    return box_mean(x, radius) * (count(rows)[:, None] * count(cols)[None, :])
+    """Sum over the ``(2 radius + 1)^2`` window, cut off at the image border: ``B x C x H x W``."""
+    return _WindowSum.apply(x, radius)
 
 
-def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3) -> Tensor:
+def box_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over the same window: ``B x C x H x W``."""
+    return box_sum(x, radius) * _share(x, radius)
+
+
+def _share(x: Tensor, radius: int) -> Tensor:
+    """One over the number of pixels in each window, ``H x W``."""
+    counts = []
+    for n in x.shape[-2:]:
+        i = torch.arange(n, device=x.device)
+        counts.append((i + radius).clamp(max=n - 1) - (i - radius).clamp(min=0) + 1)
+    return 1 / (counts[0][:, None] * counts[1]).to(x.dtype)
+
+
+def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3, subsample: int = 1) -> Tensor:
     """Replace ``p``, in each window, by its best linear function of the guide.
 
     Parameters
@@ -42,6 +80,9 @@ def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3) 
         Windows have ``(2 radius + 1)^2`` pixels, fewer at the border.
     eps : float
         Regularisation in units of squared guide values: edges weaker than ``sqrt(eps)`` are smoothed over.
+    subsample : int
+        Above 1 the linear functions are fitted to pictures that are smaller by this factor, with windows as
+        large, and enlarged bilinearly (He and Sun 2015, fast guided filter). An approximation.
 
     Returns
     -------
@@ -51,7 +92,8 @@ def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3) 
     Raises
     ------
     SempartError
-        Sizes differ, the guide has neither one nor three channels, or radius or eps is not positive.
+        Sizes differ, the guide has neither one nor three channels, ``p`` is not of a floating
+        point type, or radius, eps or subsample is not positive.
 
     Notes
     -----
@@ -64,25 +106,70 @@ def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3) 
         )
     if guide.shape[1] not in (1, 3):
         raise SempartError(f"a guide of {guide.shape[1]} channels: give 1 (grey) or 3 (colour)")
-    if radius < 1 or eps <= 0:
-        raise SempartError(f"radius {radius} and eps {eps} must be positive")
+    if not p.is_floating_point():
+        raise SempartError(f"a mask of type {p.dtype} cannot hold the result: give p.float()")
+    if radius < 1 or eps <= 0 or subsample < 1:
+        raise SempartError(f"radius {radius}, eps {eps} and subsample {subsample} must be positive")
     guide = guide.to(p.dtype)
-    mean_i, mean_p = box_mean(guide, radius), box_mean(p, radius)
-    # B x C x G x H x W: covariance of every channel of p with every channel of the guide
-    both = (p[:, :, None] * guide[:, None]).flatten(1, 2)
-    cov = box_mean(both, radius).unflatten(1, (p.shape[1], -1)) - mean_p[:, :, None] * mean_i[:, None]
-    if guide.shape[1] == 1:
-        var = box_mean(guide * guide, radius) - mean_i * mean_i
-        a = cov / (var + eps)[:, None]
-    else:
-        squares = (guide[:, :, None] * guide[:, None]).flatten(1, 2)
-        var = box_mean(squares, radius).unflatten(1, (3, 3)) - mean_i[:, :, None] * mean_i[:, None]
-        var = var.permute(0, 3, 4, 1, 2) + eps * torch.eye(3, dtype=p.dtype, device=p.device)
-        # one 3 x 3 system per pixel, C right-hand sides
-        a = torch.linalg.solve(var, cov.permute(0, 3, 4, 2, 1)).permute(0, 4, 3, 1, 2)
-    b = mean_p - (a * mean_i[:, None]).sum(2)
-    mean_a = box_mean(a.flatten(1, 2), radius).unflatten(1, a.shape[1:3])
-    return (mean_a * guide[:, None]).sum(2) + box_mean(b, radius)
+    if subsample > 1:
+        size = [-(-n // subsample) for n in p.shape[-2:]]
+        small = (F.interpolate(x, size, mode="area") for x in (guide, p))
+        a, b = _coefficients(*small, max(1, round(radius / subsample)), eps)
+        a, b = (F.interpolate(x, p.shape[-2:], mode="bilinear", align_corners=False) for x in (a, b))
+        return _apply(a, b, guide)
+    # a result depends on twice the radius around it, so strips of rows with that margin are independent
+    H, W = p.shape[-2:]
+    rows = max(STRIP // W, 4 * radius, 1)
+    out = []
+    for top in range(0, H, rows):
+        first, last = max(top - 2 * radius, 0), min(top + rows + 2 * radius, H)
+        strip = guide[..., first:last, :]
+        done = _apply(*_coefficients(strip, p[..., first:last, :], radius, eps), strip)
+        out.append(done[..., top - first : min(top + rows, H) - first, :])
+    return out[0] if len(out) == 1 else torch.cat(out, -2)
+
+
+def _coefficients(guide: Tensor, p: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Slopes ``B x GC x H x W``, channels of the guide outermost, and offsets ``B x C x H x W``; means over windows."""
+    share = _share(p, radius)
+    mean = lambda x: box_sum(x, radius) * share  # noqa: E731
+    planes = guide.split(1, 1)
+    n = len(planes)
+    mean_i, mean_p = [mean(x) for x in planes], mean(p)
+    cov = [mean(x * p) - m * mean_p for x, m in zip(planes, mean_i, strict=True)]
+    var = [[None] * n for _ in planes]
+    for i in range(n):
+        for j in range(i, n):
+            var[i][j] = mean(planes[i] * planes[j]) - mean_i[i] * mean_i[j]
+        var[i][i] = var[i][i] + eps
+    a = _solve(var, cov)
+    b = mean_p - sum(x * m for x, m in zip(a, mean_i, strict=True))
+    return torch.cat([mean(x) for x in a], 1), mean(b)
+
+
+def _solve(var: list[list[Tensor]], cov: list[Tensor]) -> list[Tensor]:
+    """Gaussian elimination for a small system in every pixel; needs no pivots, ``var`` being positive definite.
+
+    ``var`` holds planes ``B x 1 x H x W``, of which those above the diagonal are read, and ``cov`` right sides
+    ``B x C x H x W``; both lists are overwritten.
+    """
+    n = len(cov)
+    for k in range(n):
+        for i in range(k + 1, n):
+            factor = var[k][i] / var[k][k]
+            for j in range(i, n):
+                var[i][j] = var[i][j] - factor * var[k][j]
+            cov[i] = cov[i] - factor * cov[k]
+    for k in reversed(range(n)):
+        for j in range(k + 1, n):
+            cov[k] = cov[k] - var[k][j] * cov[j]
+        cov[k] = cov[k] / var[k][k]
+    return cov
+
+
+def _apply(a: Tensor, b: Tensor, guide: Tensor) -> Tensor:
+    """The linear function of each pixel, at its guide."""
+    return (a.unflatten(1, (guide.shape[1], -1)) * guide[:, :, None]).sum(1) + b
 
 
 def to_guide(images: Tensor, guide: str = "mean") -> Tensor:

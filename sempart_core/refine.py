@@ -80,13 +80,14 @@ def guided(
     eps: float = 1e-3,
     guide: str = "mean",
     clamp: bool = True,
+    subsample: int = 1,
 ) -> Tensor:
     """Guided filter; parameters as :func:`sempart_core.guided.guided_filter`.
 
     ``guide`` is ``"mean"``, ``"luminance"`` or ``"color"``. The filter overshoots slightly; ``clamp=False``
     keeps that, as Two Tricks' evaluation does (a threshold inside (0, 1) sees no difference).
     """
-    out = guided_filter(to_guide(images, guide), soft[:, None], radius, eps)[:, 0]
+    out = guided_filter(to_guide(images, guide), soft[:, None], radius, eps, subsample)[:, 0]
     return out.clamp(0, 1) if clamp else out
 
 

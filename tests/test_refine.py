@@ -1,12 +1,21 @@
 """Filters against slow definitions and on a photograph of two colours, where the right answer is known."""
 
+import json
 import sys
 
+import colour_backbone
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
-from sempart_core import SempartError, bilateral, binarise, guided, refine
+from sempart_core import SempartError, bilateral, binarise, cli, guided, refine
+from sempart_core.evaluate import build_method, evaluate
+from sempart_core.images import to_tensor
+from sempart_core.metrics import evaluate_masks
+from sempart_core.models import Sempart, SempartConfig
+from sempart_core.samples import Sample
 
 G = torch.Generator().manual_seed(0)
 
@@ -81,6 +90,46 @@ def test_guided_filter_is_differentiable():
     assert torch.autograd.gradcheck(lambda g, q: guided.guided_filter(g, q, 2, 0.1), (guide, p))
 
 
+@pytest.mark.parametrize("radius", [1, 3, 20])
+def test_the_gradient_of_a_box_sum_is_one(radius):
+    x = torch.rand(1, 2, 7, 9, generator=G, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: guided.box_sum(t, radius), x)
+    assert torch.autograd.gradgradcheck(lambda t: guided.box_mean(t, radius) ** 2, x)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strips_leave_no_trace(channels, monkeypatch):
+    guide = torch.rand(2, channels, 61, 10, generator=G, dtype=torch.float64)
+    p = torch.rand(2, 2, 61, 10, generator=G, dtype=torch.float64, requires_grad=True)
+    results = []
+    for strip in (1 << 19, 10):  # at once, and in rows of four times the radius
+        monkeypatch.setattr(guided, "STRIP", strip)
+        out = guided.guided_filter(guide, p, 3)
+        results.append((out, *torch.autograd.grad((out**2).sum(), p)))
+    for whole, strips in zip(*results, strict=True):
+        assert torch.allclose(whole, strips, atol=1e-13)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_fast_filter_is_near_the_exact_one(channels):
+    guide = TENSOR.double() if channels == 3 else guided.to_guide(TENSOR.double())
+    rough = torch.cat([ROUGH[:, None], 1 - ROUGH[:, None]], 1)
+    exact = guided.guided_filter(guide, rough, 6)
+    fast = guided.guided_filter(guide, rough, 6, subsample=2)
+    assert fast.shape == rough.shape and (fast - exact).abs().mean() < 0.03 < (exact - rough).abs().mean() / 2
+    assert torch.allclose(fast.sum(1), torch.ones(1, 40, 48, dtype=torch.float64))  # linear in the mask
+    flat = torch.full((1, 1, 13, 11), 0.3, dtype=torch.float64)  # sides that the factor does not divide
+    noise = torch.rand(1, channels, 13, 11, generator=G, dtype=torch.float64)
+    assert torch.allclose(guided.guided_filter(noise, flat, 2, subsample=4), flat)
+
+
+def test_single_precision_is_enough():
+    guide, rough = TENSOR, ROUGH[:, None]
+    one = guided.guided_filter(guide, rough.float(), 9, 1e-4)
+    assert one.dtype == torch.float32
+    assert (one - guided.guided_filter(guide.double(), rough, 9, 1e-4)).abs().max() < 1e-4
+
+
 def test_guides():
     red = torch.zeros(1, 3, 2, 2)
     red[:, 0] = 1
@@ -107,6 +156,49 @@ def test_every_filter_improves_a_shifted_noisy_mask(name, params):
     assert out.shape == ROUGH.shape and out.dtype == ROUGH.dtype
     assert 0 <= out.min() and out.max() <= 1
     assert iou(out[0], DISC) > iou(ROUGH[0], DISC) + 0.1
+
+
+@pytest.mark.parametrize("name", ["tokencut", "lost", "deep-spectral", "dino-seg", "sempart"])
+def test_every_method_can_be_followed_by_the_guided_filter(name):
+    torch.manual_seed(0)
+    head = Sempart(SempartConfig(dim=3, patch=14, width=8, dim_head=4, mlp=8, blocks=(8,)))
+    params = {"head": head, "branch": "fine"} if name == "sempart" else {}
+    image, mask = colour_backbone.scene(112, 126, (20, 20, 80, 90))
+    net, how = colour_backbone.ColourBackbone(), {"guide": "color", "radius": 4}
+    done = evaluate(
+        [Sample("a", image, mask)], name, net, size=112, params=params, refine="guided", refine_params=how,
+        cache=False,
+    )  # fmt: skip
+    method = build_method(name, **params)
+    soft = method.predict(net.extract(to_tensor([image], 112))).resize(mask.shape).soft.detach()
+    by_hand = refine.refine("guided", soft, to_tensor([image]), **how)[0].numpy()
+    assert done.metrics["max_f"] == pytest.approx(evaluate_masks([by_hand], [mask])["max_f"])
+    assert done.metrics["iou"] == pytest.approx(evaluate_masks([by_hand], [mask])["iou"])
+    assert done.provenance["refine"] == "guided" and done.provenance["refine_params"] == how
+
+
+def test_the_command_segments_with_the_guided_filter(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMPART_CACHE", str(tmp_path / "cache"))
+    colour_backbone.register()
+    image, mask = colour_backbone.scene(112, 126, (23, 25, 80, 87))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    scores = {}
+    for name in ("none", "guided"):
+        command = [
+            "segment",
+            tmp_path / "a.png",
+            "-o",
+            tmp_path / name,
+            "--method",
+            "tokencut",
+            "--size",
+            "112",
+        ]
+        command += ["--backbone", colour_backbone.NAME, "--refine", name]
+        assert CliRunner().invoke(cli.app, [str(c) for c in command]).exit_code == 0
+        scores[name] = iou(np.array(Image.open(tmp_path / name / "a_mask.png")) / 255, mask)
+        assert json.loads((tmp_path / name / "boxes.json").read_text())["a"]["refine"] == name
+    assert scores["guided"] > scores["none"] + 0.02
 
 
 def test_none_changes_nothing_and_coarse_masks_are_enlarged():
@@ -223,11 +315,16 @@ def test_missing_crf_names_the_extra(monkeypatch):
     ("call", "words"),
     [
         (lambda: refine.refine("sharpen", ROUGH, TENSOR), "choose one of: none, guided"),
-        (lambda: refine.refine("guided", ROUGH, TENSOR, sigma=3), "it has: radius, eps, guide, clamp"),
+        (
+            lambda: refine.refine("guided", ROUGH, TENSOR, sigma=3),
+            "it has: radius, eps, guide, clamp, subsample",
+        ),
         (lambda: refine.refine("none", ROUGH[0], TENSOR), "B x h x w"),
         (lambda: refine.refine("none", ROUGH * np.nan, TENSOR), "NaN"),
         (lambda: refine.refine("guided", ROUGH, TENSOR, guide="hsv"), "mean, luminance, color"),
         (lambda: refine.refine("guided", ROUGH, TENSOR, radius=0), "must be positive"),
+        (lambda: refine.refine("guided", ROUGH, TENSOR, subsample=0), "must be positive"),
+        (lambda: guided.guided_filter(TENSOR, ROUGH[:, None] > 0.5), "give p.float"),
         (lambda: refine.refine("bilateral", ROUGH, TENSOR, sigmas="big"), "tokencut, default"),
         (lambda: refine.refine("bilateral", ROUGH, TENSOR, sigmas=(1, 0, 1)), "positive"),
         (lambda: refine.refine("bilateral", ROUGH, TENSOR, binarise="best"), "choose one of: threshold"),
