@@ -22,8 +22,8 @@ from .presets import GROUND_TRUTH, PRESETS, Preset, family
 from .statistics import bootstrap_ci
 
 __all__ = [
-    "PRESETS", "Meter", "Preset", "bootstrap_ci", "box_iou", "compare", "corloc", "evaluate_masks",
-    "family", "hungarian_match", "majority_vote", "one_box",
+    "PRESETS", "Meter", "Preset", "bootstrap_ci", "box_iou", "centre_crop", "compare", "corloc",
+    "evaluate_masks", "family", "hungarian_match", "majority_vote", "one_box",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ class Meter:
         s = self.preset
         p, g, keep = _prepared(soft, gt, void, s)
         if s.crop is not None:
-            p, g, keep = (_crop(a, *s.crop) for a in (p, g, keep))
+            p, g, keep = (centre_crop(a, *s.crop) for a in (p, g, keep))
         p, g = p[keep], g[keep]
         if not p.size:
             raise SempartError("every pixel is void: leave this image out of the list")
@@ -217,9 +217,23 @@ def _prepared(soft: ArrayLike, gt: ArrayLike, void: ArrayLike | None, preset: Pr
     return p, g, keep
 
 
-def _crop(a: np.ndarray, short: int, side: int) -> np.ndarray:
-    """Resize to a short side, bilinearly (nearest for bool), and cut the centred square."""
-    h, w = a.shape
+def centre_crop(a: np.ndarray, short: int, side: int) -> np.ndarray:
+    """Resize to a short side and cut the centred square, as a preset with ``crop`` does.
+
+    Parameters
+    ----------
+    a : ``H x W`` bool, uint8 or float, or ``H x W x 3`` uint8
+        Resized bilinearly, bool by the nearest pixel.
+    short, side : int
+        Pixels; ``side`` is at most ``short``.
+
+    Returns
+    -------
+    ``side x side`` (``x 3``) of the same type.
+    """
+    if not 0 < side <= short:
+        raise SempartError(f"side={side}: the square lies within the short side, so give 1 to {short}")
+    h, w = a.shape[:2]
     size = (int(short * w / h), short) if h <= w else (short, int(short * h / w))
     how = Image.Resampling.NEAREST if a.dtype == bool else Image.Resampling.BILINEAR
     source = a.astype(np.uint8) if a.dtype == bool else a if a.dtype == np.uint8 else a.astype(np.float32)

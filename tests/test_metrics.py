@@ -123,6 +123,16 @@ def test_void_pixels_count_nowhere():
             assert out[key] == pytest.approx(cut[key]), (name, key)
 
 
+def test_a_photograph_is_cropped_like_its_truth():
+    truth = np.zeros((300, 450), np.uint8)
+    truth[40:200, 100:330] = 255
+    out = metrics.centre_crop(np.repeat(truth[..., None], 3, 2), 335, 320)
+    assert out.shape == (320, 320, 3)
+    assert (out == metrics.centre_crop(truth, 335, 320)[..., None]).all()
+    with pytest.raises(SempartError, match="side=400"):
+        metrics.centre_crop(truth, 335, 400)
+
+
 def test_crop_of_sempart_star_is_pil_resize_and_centre():
     rng = np.random.default_rng(1)
     gt = (rng.random((50, 80)) > 0.5).astype(np.uint8) * 255
