@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import SempartError
 from .records import Record
-from .statistics import bootstrap_ci, paired_wilcoxon
 
 
 @dataclass(frozen=True)
@@ -102,82 +100,3 @@ class Evaluation:
             }
             rows.append(Record(table=table, row=row, metric=name, **own))
         return rows
-
-
-def over_seeds(
-    runs: Sequence[Evaluation], table: str, row: str, *, only: Sequence[str], **changes
-) -> list[Record]:
-    """Records of one setting trained with several seeds and measured on the same photographs.
-
-    Parameters
-    ----------
-    runs : sequence of Evaluation
-        One a seed.
-    table, row, **changes
-        As in :meth:`Evaluation.records`.
-    only : sequence of str
-        Metrics.
-
-    Returns
-    -------
-    list of Record
-        For each metric the mean over seeds, with the bootstrap interval over photographs of the mean over seeds
-        (none for ``max_f``, which is no mean over photographs); from two seeds on also ``<metric>_sd``, the
-        standard deviation over seeds.
-
-    Raises
-    ------
-    SempartError
-        No run, or runs on different photographs.
-    """
-    _same_photographs(runs)
-    rows = []
-    for metric in only:
-        (like,) = runs[0].records(table, row, only=[metric], **changes)
-        params = {k: v for k, v in like.params.items() if k not in ("head", "head_name")}
-        if len(runs) == 1:
-            rows.append(like)
-            continue
-        per_image = np.stack([r.per_image[metric] for r in runs]).astype(float)
-        ci = bootstrap_ci(per_image.mean(0), seed=like.seed) if per_image.ndim == 2 else None
-        values = [r.metrics[metric] for r in runs]
-        like = replace(like, params={**params, "seeds": len(runs)}, value=float(np.mean(values)), ci=ci)
-        spread = float(np.std(values, ddof=1))
-        rows += [like, replace(like, metric=f"{metric}_sd", value=spread, ci=None, preset="")]
-    return rows
-
-
-def paired_difference(
-    a: Sequence[Evaluation], b: Sequence[Evaluation], table: str, row: str, *, metric: str = "iou", **changes
-) -> list[Record]:
-    """Records ``<metric>_difference`` and ``<metric>_p`` of two settings on the same photographs.
-
-    The mean over photographs of ``a - b`` (each the mean over its seeds) with its bootstrap interval, and the
-    p-value of :func:`~sempart_core.statistics.paired_wilcoxon`. Both speak of the photographs: trainings with
-    other seeds are not in them.
-
-    Parameters
-    ----------
-    a, b : sequence of Evaluation
-        One a seed; their numbers may differ.
-    metric : str
-        One that is a mean over photographs.
-
-    Raises
-    ------
-    SempartError
-        No run, or runs on different photographs.
-    """
-    _same_photographs([*a, *b])
-    first, second = (np.mean([r.per_image[metric] for r in runs], axis=0).astype(float) for runs in (a, b))
-    (like,) = a[0].records(table, row, only=[metric], **changes)
-    params = {"size": like.params.get("size"), "seeds": f"{len(a)} and {len(b)}"}
-    test = paired_wilcoxon(first, second)
-    ci = bootstrap_ci(first - second, seed=like.seed)
-    like = replace(like, metric=f"{metric}_difference", value=test.mean, ci=ci, params=params)
-    return [like, replace(like, metric=f"{metric}_p", value=test.p, ci=None, preset="")]
-
-
-def _same_photographs(runs: Sequence[Evaluation]) -> None:
-    if not runs or any(r.names != runs[0].names for r in runs):
-        raise SempartError("runs that are averaged or compared need the same photographs, and one at least")

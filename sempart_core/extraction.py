@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,12 @@ import torch
 
 from .backbones import Backbone, load_backbone
 from .cache import extract_cached
+from .errors import SempartError
 from .features import Features
 from .images import to_tensor
 
 if TYPE_CHECKING:
+    from .methods import Method, Prediction
     from .samples import Sample
 
 Progress = Callable[[Sequence], Iterable]
@@ -94,3 +96,35 @@ def extract_dataset(
         f = extract(backbone, x, feature=first, layers=rest, policy=policy, cache=cache).to("cpu")
         parts.append(f if keep_images else replace(f, images=None))
     return parts
+
+
+def of_photograph(features: Sequence[Features], i: int) -> Features:
+    """Features of photograph ``i`` of a data set, from the batches of :func:`extract_dataset`."""
+    for part in features:
+        if 0 <= i < len(part):
+            return part[int(i)]
+        i -= len(part)
+    raise SempartError(
+        "no photograph has this index among the features; count from 0 below the data set's length"
+    )
+
+
+def predictions_of(
+    method: Method, dataset: Sequence[Sample], features: Sequence[Features]
+) -> Iterator[tuple[Sample, Prediction]]:
+    """Samples of a data set in order, each with the method's prediction at the size of its photograph.
+
+    Parameters
+    ----------
+    method : Method
+    dataset : sequence of Sample
+    features : sequence of Features
+        From :func:`extract_dataset` on this data set, or its first batches: then the first samples are given.
+    """
+    i = 0
+    for part in features:
+        found = method.predict(part)
+        for b in range(len(part)):
+            sample = dataset[i]
+            yield sample, found[b].resize(sample.image.shape[:2])
+            i += 1

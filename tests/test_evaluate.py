@@ -11,6 +11,7 @@ from colour_backbone import ColourBackbone, scene
 
 from sempart_core import SempartError
 from sempart_core.evaluate import build_method, evaluate, extract_dataset
+from sempart_core.extraction import of_photograph, predictions_of
 from sempart_core.images import to_tensor
 from sempart_core.methods import METHODS, Method, Prediction
 from sempart_core.metrics import evaluate_masks
@@ -273,3 +274,20 @@ def test_a_box_rule_is_named_only_where_it_chose_a_box():
         e = evaluate(data, method, ColourBackbone(), size=112, cache=False)
         assert e.metrics["corloc"] == 1 and e.provenance["box_rule"] == rule
         assert "box_rule" not in e.records("t", "r", only=["corloc"])[0].params
+
+
+def test_one_photograph_of_the_batches():
+    data, net, method = samples(), ColourBackbone(), METHODS["tokencut"](foreground="least-corners")
+    feats = extract_dataset(data, net, 112, batch=2, cache=False)
+    found = list(predictions_of(method, data, feats))
+    assert [s.name for s, _ in found] == [s.name for s in data]
+    for i, (s, p) in enumerate(found):
+        alone = net.extract(to_tensor([s.image], 112))
+        assert torch.equal(of_photograph(feats, np.int64(i)).x, alone.x)
+        assert p.mask.shape[1:] == s.mask.shape and torch.equal(
+            p.mask, method.predict(alone).resize(s.mask.shape).mask
+        )
+    assert len(list(predictions_of(method, data, feats[:1]))) == 2
+    for i in (-1, len(data)):
+        with pytest.raises(SempartError, match="count from 0"):
+            of_photograph(feats, i)
