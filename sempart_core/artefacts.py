@@ -28,8 +28,8 @@ from .training_files import HEAD, STATE, head_of, load_state
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
     "affinity.py", "augment.py", "backbones.py", "bilateral.py", "binarise.py", "extraction.py", "guided.py",
-    "hooks.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "objective.py", "refine.py",
-    "training_data.py", "training_loop.py", "training_step.py",
+    "hooks.py", "images.py", "losses.py", "models/configs.py", "models/sempart.py", "multiscale.py", "objective.py",
+    "refine.py", "training_crops.py", "training_data.py", "training_loop.py", "training_step.py",
 )  # fmt: skip
 #: Seconds to wait for another process before saying so.
 PATIENCE = 5.0

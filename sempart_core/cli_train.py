@@ -21,7 +21,8 @@ def train(
         str,
         typer.Option(
             help="Network, losses, optimiser and all defaults below: shipped (that of the head which comes "
-            "with the package), compact or demo (the paper's losses, for two cores), paper, or sempart_star (the public code's)."
+            "with the package), compact or demo (the paper's losses, for two cores), paper, sempart_star (the public code's) or "
+            "two_tricks (that with multi-scale consistency)."
         ),
     ] = "shipped",
     backbone: BackboneName = BACKBONE,
@@ -55,6 +56,13 @@ def train(
         str | None,
         typer.Option(help="flip or sempart_star; the backbone then runs at every step, which needs a GPU."),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            help="Multi-scale consistency on windows: paper, code, half or native; for an objective that "
+            "weighs it, as in the recipes sempart_star, two_tricks and shipped."
+        ),
+    ] = None,
     amp: Annotated[str | None, typer.Option(help="Mixed precision: auto (on CUDA only), bf16 or no.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many steps: a trial, not a training.")
@@ -83,8 +91,8 @@ def train(
 
     given = {
         "size": size, "epochs": epochs, "batch": batch, "lr": lr, "branches": branches,
-        "coarse_epochs": coarse_epochs, "schedule": schedule, "ema": ema, "augment": augment, "amp": amp,
-        "steps": steps, "held_out": held_out, "feature": feature, "tau": tau,
+        "coarse_epochs": coarse_epochs, "schedule": schedule, "ema": ema, "augment": augment, "crop": crop,
+        "amp": amp, "steps": steps, "held_out": held_out, "feature": feature, "tau": tau,
     }  # fmt: skip
     options = named(recipe, **{k: v for k, v in given.items() if v is not None})
     net = load(backbone, weights, own_device(device))
@@ -126,9 +134,9 @@ def _part() -> None:
 
 def _line(row: dict) -> None:
     """One line an epoch."""
-    terms = "  ".join(
-        f"{k} {row[k]:.4f}" for k in ("ncut", "gtv_coarse", "gtv_fine", "sr", "target") if k in row
-    )
+    from .objective import TERMS
+
+    terms = "  ".join(f"{k} {row[k]:.4f}" for k in TERMS if k in row)
     say(
         f"epoch {row['epoch']}: loss {row['total']:.4f} ({terms})  held out {row['held_out_total']:.4f}  "
         f"constant masks {100 * row['held_out_constant']:.0f} %  {row['seconds']:.0f} s"

@@ -21,7 +21,12 @@ from .losses import (
     super_resolution_loss,
     token_weights,
 )
-from .refine import REFINERS
+from .models import Masks
+from .multiscale import Zoomed, equivariance_loss
+from .refine import REFINERS, refine
+
+#: Names of all terms, in the order of the formulas.
+TERMS = ("ncut", "gtv_coarse", "gtv_fine", "sr", "target", "ncut_crop", "eq", "eq_coarse")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class Objective:
         Filter of :func:`refined_target_loss` and its parameters, needed where ``w_target`` is not 0.
     w_ncut, w_gtv_coarse, w_gtv_fine, w_sr, w_target : float
         Weights of the terms; a term of weight 0 is not computed.
+    w_ncut_crop, w_eq, w_eq_coarse : float
+        Weights of the terms of :meth:`consistency`, of which a training without ``crop`` has none.
+    eq_filter, eq_params : str, dict
+        Filter of the target of ``w_eq`` and ``w_eq_coarse``, and its parameters (Two Tricks: guided).
     source : str
         Where the values were read.
     """
@@ -77,6 +86,11 @@ class Objective:
     target: str | None = None
     target_params: dict = field(default_factory=dict, hash=False)
     w_target: float = 0.0
+    w_ncut_crop: float = 0.0
+    w_eq: float = 0.0
+    w_eq_coarse: float = 0.0
+    eq_filter: str = "guided"
+    eq_params: dict = field(default_factory=dict, hash=False)
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -92,6 +106,7 @@ class Objective:
             one_of(getattr(self, name), name, known)
         if self.w_target or self.target is not None:
             one_of(self.target, "target", REFINERS)
+        one_of(self.eq_filter, "eq_filter", REFINERS)
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name.startswith("w_") and not 0 <= value < float("inf"):
@@ -170,6 +185,46 @@ class Objective:
             terms["target"] = refined_target_loss(fine, coarse, images, self.target, **self.target_params)
         if not terms:
             raise SempartError("every term of the objective has weight 0 or lacks its mask: nothing to train")
+        return self._weighed(terms)
+
+    def consistency(self, student: Masks, teacher: Masks, zoomed: Zoomed) -> dict[str, Tensor]:
+        """Terms of the enlarged windows of one batch (Two Tricks, section 4).
+
+        Parameters
+        ----------
+        student : Masks
+            Of the whole inputs; the gradient of the consistency flows through these.
+        teacher : Masks
+            Of the windows, by the same network. Their coarse mask gets the gradient of its own normalized cut
+            and no other.
+        zoomed : Zoomed
+            What the teacher saw.
+
+        Returns
+        -------
+        dict
+            ``"ncut_crop"``, ``"eq"`` (fine masks), ``"eq_coarse"`` as far as they have a weight and a mask, and
+            ``"total"``; 0 where there is none.
+        """
+        terms = {}
+        if self.w_ncut_crop:
+            W = self.affinity(zoomed.x)
+            terms["ncut_crop"] = ncut_loss(teacher.coarse.flatten(1), W, self.self_loops, self.clamp)
+        for name, ours, theirs in zip(("eq", "eq_coarse"), student[::-1], teacher[::-1], strict=True):
+            if getattr(self, f"w_{name}") and ours is not None and theirs is not None:
+                target = theirs.detach()
+                if zoomed.images is not None:
+                    target = refine(self.eq_filter, target, zoomed.images, **self.eq_params).clamp(0, 1)
+                terms[name] = equivariance_loss(ours, target, zoomed)
+        return self._weighed(terms) if terms else {"total": student.coarse.new_zeros(())}
+
+    @property
+    def consistent(self) -> bool:
+        """Whether any term of :meth:`consistency` has a weight."""
+        return bool(self.w_ncut_crop or self.w_eq or self.w_eq_coarse)
+
+    def _weighed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the batch, and their weighted sum."""
         out = {k: v.mean() for k, v in terms.items()}
         out["total"] = sum(getattr(self, f"w_{k}") * v for k, v in out.items())
         return out
@@ -194,7 +249,9 @@ OBJECTIVES = {
         w_gtv_coarse=1.0,
         w_gtv_fine=1.0,
         w_sr=1.0,
-        source="segmentation-tricks, protocols 1.4",
+        w_ncut_crop=0.01,
+        w_eq=0.01,
+        source="segmentation-tricks, protocols 1.4; Two Tricks section 5.1",
     ),
     # Means do not grow with the size of the input, so one set of weights serves every size.
     "compact": Objective(

@@ -223,6 +223,9 @@ TERMS = {
     "gtv_fine": "GTV-fine",
     "sr": "super-resolution",
     "target": "refined target",
+    "ncut_crop": "expected Ncut of the window",
+    "eq": "consistency, fine",
+    "eq_coarse": "consistency, coarse",
     "decided": "mean of |S - 1/2|",
 }
 

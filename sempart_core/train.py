@@ -22,6 +22,7 @@ from .errors import SempartError
 from .extraction import Progress
 from .losses import one_of
 from .models import Sempart, SempartConfig
+from .multiscale import CROPS
 from .objective import Objective
 from .paths import ensure
 from .profiles import resolve_device
@@ -101,6 +102,8 @@ def train(
     schedule: str = "constant",
     ema: float | None = None,
     augment: str | None = None,
+    crop: str | None = None,
+    crops_each: int = 1,
     amp: str = "auto",
     steps: int | None = None,
     held_out: float = 0.05,
@@ -153,6 +156,13 @@ def train(
     augment : str, optional
         ``flip`` or ``sempart_star``, see :data:`~sempart_core.augment.AUGMENTATIONS`: the backbone then runs
         at each step. None reads each photograph as it is, through the cache of features.
+    crop : str, optional
+        Multi-scale consistency (Two Tricks) on windows drawn by a rule of
+        :data:`~sempart_core.multiscale.CROPS`, with the weights ``w_ncut_crop``, ``w_eq`` and ``w_eq_coarse``
+        of the objective. Held-out photographs are measured without it.
+    crops_each : int
+        Windows of each photograph, drawn once, of which each step takes one. With ``augment`` every step has
+        new ones, and the backbone runs for them too.
     amp : "auto", "bf16" or "no"
         Run the network in bfloat16; ``auto`` does so on CUDA only.
     steps : int, optional
@@ -200,16 +210,19 @@ def train(
             "branches='fine' has no coarse mask for this objective's target, so nothing smooths the fine one: "
             "choose an objective with GTV-fine, such as compact (--recipe compact)"
         )
+    objective = _with_crops(objective, crop, branches, augment)
     one_of(optimiser := optimiser or "paper", "optimiser", OPTIMISERS)
     plan = Plan(
         config.change(patch=backbone.patch), objective, optimiser, epochs, lr, batch, seed, branches,
-        coarse_epochs, schedule, ema, augment, _half(amp, place), steps, held_out,
+        coarse_epochs, schedule, ema, augment, crop, crops_each if crop else 0, _half(amp, place), steps, held_out,
         accelerator.num_processes,
     )  # fmt: skip
     pixels = branches != "coarse" or augment is not None
     margin = MARGIN if augment == "sempart_star" else None
     if isinstance(images, TrainingSet):
-        _check_set(images, backbone, layer, size, pixels, margin)
+        _check_set(
+            images, backbone, layer, size, pixels, margin, None if augment else plan.crop, plan.crops_each
+        )
     key = ""
     if out is not None:
         out = ensure(out, "choose another folder for the training")
@@ -240,7 +253,7 @@ def train(
             with accelerator.main_process_first():  # the others then read the features it has kept
                 data = load_training_set(
                     images, backbone, size=size, feature=layer, pixels=pixels, margin=margin, cache=cache,
-                    skip=skip, progress=lambda items: bar(items, "features"),
+                    crop=None if augment else crop, crops_each=crops_each, skip=skip, progress=lambda items: bar(items, "features"),
                 )  # fmt: skip
         model, log, best = run(
             _of_dim(plan, data.x.shape[-1]), data, backbone, out, place, accelerator,
@@ -292,9 +305,33 @@ def _half(amp: str, place: torch.device) -> bool:
     return amp == "bf16" or (amp == "auto" and place.type == "cuda")
 
 
+def _with_crops(objective: Objective, crop: str | None, branches: str, augment: str | None) -> Objective:
+    """The objective; without a crop the weights of its terms have no say, so that they are 0 in the artefact."""
+    if crop is None:
+        own = ("w_ncut_crop", "w_eq", "w_eq_coarse", "eq_filter", "eq_params")
+        default = Objective()
+        return replace(objective, **{k: getattr(default, k) for k in own})
+    one_of(crop, "crop", CROPS)
+    if not objective.consistent:
+        raise SempartError(
+            "crop needs an objective that weighs its terms: set w_eq, w_eq_coarse or w_ncut_crop, "
+            "or take the objective sempart_star"
+        )
+    if branches == "fine":
+        raise SempartError(
+            "branches='fine' has no coarse mask for the windows: leave crop out, or choose joint"
+        )
+    if augment is not None and CROPS.card(crop).extra["pixels"] == "photograph":
+        raise SempartError(
+            f"crop={crop!r} reads the photograph itself, which augment={augment!r} replaces: choose crop='half'"
+        )
+    return objective
+
+
 def _check_set(
-    data: TrainingSet, backbone: Backbone, layer: str, size: int, pixels: bool, margin: int | None
-) -> None:
+    data: TrainingSet, backbone: Backbone, layer: str, size: int, pixels: bool, margin: int | None,
+    crop: str | None, each: int,
+) -> None:  # fmt: skip
     ours = {"feature": layer, "size": size, "sha256": backbone.sha256}
     for name, value in ours.items():
         if getattr(data, name) != value:
@@ -307,6 +344,10 @@ def _check_set(
     if margin is not None and data.margin != margin:
         raise SempartError(
             f"the photographs were loaded with margin={data.margin}: load them with margin={margin}"
+        )
+    if crop is not None and (data.crops is None or (data.crops.name, data.crops.each) != (crop, each)):
+        raise SempartError(
+            f"the photographs were loaded without these windows: load them with crop={crop!r}, crops_each={each}"
         )
 
 

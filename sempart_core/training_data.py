@@ -22,6 +22,7 @@ from .extraction import Progress, extract
 from .images import read_image, resize, to_tensor
 from .photo_files import find_photos
 from .samples import Dataset, Sample
+from .training_crops import CropBuilder, CropSet
 
 #: Largest finite number of half precision; features beyond it are clipped.
 HALF = torch.finfo(torch.half).max
@@ -53,6 +54,8 @@ class TrainingSet:
         Each photograph with its aspect, ``3 x H x W`` uint8, to cut squares from.
     margin : int, optional
         By how much the short sides in ``large`` exceed the square.
+    crops : CropSet, optional
+        Windows of each photograph, enlarged.
     """
 
     x: Tensor
@@ -65,6 +68,7 @@ class TrainingSet:
     content: str
     large: tuple[Tensor, ...] | None = None
     margin: int | None = None
+    crops: CropSet | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,6 +88,8 @@ def load_training_set(
     feature: str | None = None,
     pixels: bool = True,
     margin: int | None = None,
+    crop: str | None = None,
+    crops_each: int = 1,
     batch: int = 16,
     cache: bool = True,
     progress: Progress | None = None,
@@ -102,6 +108,9 @@ def load_training_set(
     margin : int, optional
         Keep each photograph with its aspect as well, the short side so many pixels longer than the square;
         ``augment="sempart_star"`` needs :data:`~sempart_core.augment.MARGIN`.
+    crop, crops_each : str, int
+        Keep so many windows of each photograph as well, drawn once by a rule of
+        :data:`~sempart_core.multiscale.CROPS`; every training on them draws from these.
     batch : int
         Photographs through the backbone at a time.
     cache : bool
@@ -126,6 +135,7 @@ def load_training_set(
     content = _Content(found)
     names: list[str] = []
     large: list[Tensor] = []
+    builder = None if crop is None else CropBuilder(crop, crops_each, len(found), backbone, pixels)
     for start in progress(starts) if progress else starts:
         part = list(_readable(found, range(start, min(start + batch, len(found))), skip))
         if not part:
@@ -144,6 +154,8 @@ def load_training_set(
         x[place] = f.x.clamp(-HALF, HALF).half()
         if images is not None:
             images[place] = (f.images * 255).round().byte()
+        if builder is not None:
+            builder.add(f.images, [p for _, p in part], feature, cache)
         if margin is not None:
             large += [_with_margin(picture, f.images.shape[-2:], margin) for _, picture in part]
         names += [name for name, _ in part]
@@ -154,7 +166,7 @@ def load_training_set(
     images = None if images is None else images[:n]
     return TrainingSet(
         x[:n], images, grid, tuple(names), layer, size, backbone.sha256, content.hexdigest(),
-        None if margin is None else tuple(large), margin,
+        None if margin is None else tuple(large), margin, None if builder is None else builder.finish(),
     )  # fmt: skip
 
 

@@ -25,9 +25,10 @@ from .backbones import Backbone
 from .models import Sempart, SempartConfig, load_head
 from .objective import Objective
 from .records import list_hash
+from .training_crops import fresh_crops
 from .training_data import TrainingSet
 from .training_files import HEAD, STATE, head_of, load_state, save_epoch, write_log, write_picture
-from .training_step import Meter, TrainingError, held_out_means, loss
+from .training_step import Meter, Pass, TrainingError, held_out_means, loss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -59,6 +60,8 @@ class Plan:
     schedule: str
     ema: float | None
     augment: str | None
+    crop: str | None
+    crops_each: int
     amp: bool
     steps: int | None
     held_out: float
@@ -110,7 +113,9 @@ def run(
             log = state["log"]
         shown = parts["average"].module if "average" in parts else model
         # Placed already. The optimiser must be the prepared one, the state that of what it wraps.
-        network, stepper = accelerator.prepare(model, parts["optimiser"], device_placement=[False, False])
+        network, stepper = accelerator.prepare(
+            Pass(model), parts["optimiser"], device_placement=[False, False]
+        )
         main = accelerator.is_main_process
         for epoch in range(len(log) + 1, plan.epochs + 1):
             left = steps - (epoch - 1) * an_epoch
@@ -127,12 +132,19 @@ def run(
             for step, index in enumerate(bar(batches, f"epoch {epoch}/{plan.epochs}")):
                 with accelerator.split_between_processes(index.tolist(), apply_padding=True) as share:
                     share = torch.tensor(share)
+                number = seed_of(plan.seed, epoch, step, accelerator.process_index)
+                zoomed = None
                 if plan.augment is None:
                     x, images = data.batch(share, place, pixels)
+                    if plan.crop is not None:
+                        zoomed = data.crops.batch(share, number, place, pixels)
                 else:
-                    number = seed_of(plan.seed, epoch, step, accelerator.process_index)
                     x, images = augmented_batch(data, share, backbone, plan.augment, number, place, plan.amp)
-                total = loss(network, plan.objective, x, images, data.grid, meter=meter, **options)
+                    if plan.crop is not None:
+                        zoomed = fresh_crops(images, backbone, data.feature, plan.crop, number, plan.amp)
+                total = loss(
+                    network, plan.objective, x, images, data.grid, meter=meter, zoomed=zoomed, **options
+                )
                 stepper.zero_grad(set_to_none=True)
                 accelerator.backward(total)
                 stepper.step()
@@ -251,7 +263,7 @@ def _about(settings: dict, data: TrainingSet) -> dict[str, str]:
     """What a head says of itself; no paths."""
     keys = (
         "backbone", "sha256", "feature", "size", "seed", "lr", "batch", "optimiser", "photographs", "n",
-        "branches", "coarse_epochs", "schedule", "ema", "augment",
+        "branches", "coarse_epochs", "schedule", "ema", "augment", "crop",
     )  # fmt: skip
     said = {k: str(settings[k]) for k in keys} | {"tau": str(settings["objective"]["tau"])}
     return {**said, "grid": "x".join(map(str, data.grid))}

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .errors import SempartError
 from .models import Masks
+from .multiscale import Zoomed
 from .objective import Objective
 
 #: What is trained: ``joint`` is the paper; ``coarse`` the coarse branch alone; ``detached`` both, but the
@@ -55,6 +56,37 @@ class Meter:
         return {k: v / n for k, v in zip(self.sums, sums, strict=True)}
 
 
+class Pass(nn.Module):
+    """One forward pass of student and teacher, which are one network (Two Tricks, section 4).
+
+    They are one module because processes that share their gradients expect one forward pass a step.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        x: Tensor,
+        images: Tensor | None,
+        grid: tuple[int, int],
+        detach: bool = False,
+        zoomed: Zoomed | None = None,
+        target: bool = False,
+    ) -> tuple[Masks, Masks | None]:
+        """Masks of the inputs, and those of the windows, whose fine mask (if a ``target``) is a constant."""
+        student = self.network(x, images, grid, detach=detach)
+        if zoomed is None:
+            return student, None
+        coarse = self.network(zoomed.x, None, grid).coarse
+        fine = None
+        if target and zoomed.images is not None:
+            with torch.no_grad():
+                fine = self.network(zoomed.x, zoomed.images, grid).fine
+        return student, Masks(coarse, fine)
+
+
 def loss(
     model: nn.Module,
     objective: Objective,
@@ -66,13 +98,14 @@ def loss(
     meter: Meter,
     epoch: int,
     amp: bool = False,
+    zoomed: Zoomed | None = None,
 ) -> Tensor:
     """The loss of one batch, entered into ``meter``.
 
     Parameters
     ----------
     model : Module
-        A :class:`~sempart_core.models.sempart.Sempart`, or what wraps it.
+        A :class:`Pass`, or what wraps it.
     x, images : Tensor
         ``B x N x D`` features and ``B x 3 x H x W`` RGB in [0, 1]; without ``branches="coarse"`` both.
     grid : (int, int)
@@ -83,6 +116,8 @@ def loss(
         For the sentence of the error.
     amp : bool
         Run the network in bfloat16 where torch's autocast does; the losses stay in float32.
+    zoomed : Zoomed, optional
+        Windows of the same photographs, for :meth:`~sempart_core.objective.Objective.consistency`.
 
     Raises
     ------
@@ -91,7 +126,8 @@ def loss(
     """
     images = None if branches == "coarse" else images
     with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
-        masks = model(x, images, grid, detach=branches == "detached")
+        fine = images is not None and objective.w_eq > 0
+        masks, teacher = model(x, images, grid, branches == "detached", zoomed, fine)
     total = None
     if all(m is None or torch.isfinite(m).all() for m in masks):
         if branches == "fine":
@@ -99,6 +135,9 @@ def loss(
             masks = Masks(F.adaptive_avg_pool2d(masks.fine[:, None], grid)[:, 0], masks.fine)
             objective = replace(objective, w_sr=0.0, w_gtv_coarse=0.0, w_target=0.0)
         terms = objective(masks.coarse, masks.fine, x, images, detach=branches == "detached")
+        if teacher is not None:
+            more = objective.consistency(masks, teacher, zoomed)
+            terms = {**terms, **more, "total": terms["total"] + more["total"]}
         total = terms["total"]
     if total is None or not math.isfinite(total.item()):
         raise TrainingError(
@@ -116,6 +155,7 @@ def held_out_means(
     """The same numbers on photographs that give no gradient, in evaluation mode; options as :func:`loss`."""
     model.eval()
     meter = Meter()
+    model = Pass(model)
     for x, images in batches:
         loss(model, objective, x, images, grid, meter=meter, **options)
     return meter.means()

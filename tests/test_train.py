@@ -325,7 +325,7 @@ def test_the_command_trains_and_resumes(folder, tmp_path):
     "extra, words",
     [
         (["--images", "nowhere"], "no such file or folder"),
-        (["--recipe", "best"], "choose one of: paper, sempart_star, compact, shipped, demo"),
+        (["--recipe", "best"], "choose one of: paper, sempart_star, two_tricks, compact, shipped, demo"),
         (["--lr", "0"], "learning rate"),
         (["--backbone", "vgg"], "unknown backbone"),
         (["--tau", "3"], "tau"),

@@ -23,7 +23,7 @@ from sempart_core.samples import Dataset
 from sempart_core.train import train
 from sempart_core.training_data import content_of, load_training_set
 from sempart_core.training_files import head_of
-from sempart_core.training_step import BRANCHES, Meter, loss
+from sempart_core.training_step import BRANCHES, Meter, Pass, loss
 
 register()
 BOTH = QUICK | {"branches": "joint", "lr": 1e-3}
@@ -40,7 +40,7 @@ def gradients(branches, **weight):
     data = load_training_set(pictures(4), ColourBackbone(), size=56)
     x, images = data.batch(torch.arange(4), torch.device("cpu"))
     goal = dataclasses.replace(GOAL, **weight)
-    loss(model, goal, x, images, data.grid, branches=branches, meter=Meter(), epoch=1).backward()
+    loss(Pass(model), goal, x, images, data.grid, branches=branches, meter=Meter(), epoch=1).backward()
     return {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
 
