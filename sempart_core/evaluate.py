@@ -93,7 +93,8 @@ def evaluate(
     preset : str
         Metric preset of :data:`sempart_core.metrics.PRESETS`.
     refine : str, optional
-        Name in :data:`sempart_core.refine.REFINERS`, with ``refine_params``.
+        Name in :data:`sempart_core.refine.REFINERS`, with ``refine_params``. A box that the method does not
+        draw itself is then that of the refined mask.
     resample : str
         "bilinear", or "nearest" as TokenCut's code enlarges its masks. Interpolation turns a binary mask
         into a soft one at its rim, which raises max F-beta above the F-beta of that mask.
@@ -174,13 +175,14 @@ def evaluate(
         ruled |= prediction.boxes is None
         for i, sample in enumerate(samples):
             names.append(sample.name)
-            box, gt = _box(prediction[i], sample.image.shape[:2], box_rule), sample.boxes
+            with _timed(clock, "refine"):
+                soft = _soft(prediction[i], sample.image, refine, refine_params or {}, resample)
+            refined = None if refine is None else soft
+            box, gt = _box(prediction[i], sample.image.shape[:2], box_rule, refined), sample.boxes
             boxes.append((box, None if gt is None else np.asarray(gt, float)))
             if sample.mask is None:
                 continue
             foreground_seen |= bool(sample.mask.any())
-            with _timed(clock, "refine"):
-                soft = _soft(prediction[i], sample.image, refine, refine_params or {}, resample)
             try:
                 meter.update(soft, sample.mask, sample.void)
             except SempartError as e:
@@ -297,12 +299,14 @@ def _soft(
     return soft[0].cpu().numpy()
 
 
-def _box(prediction: Prediction, size: tuple[int, int], rule: str) -> np.ndarray | None:
+def _box(
+    prediction: Prediction, size: tuple[int, int], rule: str, refined: np.ndarray | None
+) -> np.ndarray | None:
     """The method's own box, else that of the component which the rule chooses, in pixels of the photograph."""
     full = prediction.resize(size)
     if full.boxes is not None:
         return full.boxes[0].cpu().numpy()
-    return metrics.one_box(full.mask[0].cpu().numpy(), rule)
+    return metrics.one_box(full.mask[0].cpu().numpy() if refined is None else refined > 0.5, rule)
 
 
 def _summary(meter: metrics.Meter, boxes: list, seed: int) -> tuple[dict, dict, dict]:

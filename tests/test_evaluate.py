@@ -258,6 +258,35 @@ def test_the_box_is_that_of_the_component_the_rule_chooses():
         evaluate(data, TwoParts(), ColourBackbone(), size=112, cache=False, box_rule="smallest")
 
 
+class Loose(Method):
+    """A soft mask that is larger than the object to every side."""
+
+    uses_features = False
+
+    def from_features(self, f):
+        soft = torch.zeros(len(f), 112, 112)
+        soft[:, 14:98, 14:98] = 0.6
+        return Prediction(soft=soft, mask=soft > 0.5, size=f.size)
+
+
+def test_boxes_follow_the_refined_mask_unless_the_method_draws_them():
+    image = np.zeros((112, 112, 3), np.uint8)
+    image[28:84, 28:84] = 255
+    data = [Sample("p", image, boxes=np.array([[28.0, 28, 84, 84]]))]
+    found = {
+        refine: evaluate(
+            data, method, ColourBackbone(), size=112, cache=False, refine=refine, refine_params=params
+        ).metrics["corloc"]
+        for refine, method, params in (
+            (None, Loose(), None),  # IoU of the boxes .44
+            ("guided", Loose(), {"radius": 30, "eps": 1e-3}),
+        )
+    }
+    assert found == {None: 0, "guided": 1}
+    own = evaluate(data, OwnBox(), ColourBackbone(), size=112, cache=False, refine="guided")
+    assert own.metrics["corloc"] == 0
+
+
 class OwnBox(TwoParts):
     """Draws its box itself."""
 
