@@ -1,21 +1,24 @@
 """Windows, their enlargement, and the consistency that Two Tricks trains with."""
 
 import dataclasses
+import pathlib
 
 import pytest
 import torch
-from colour_backbone import ColourBackbone, register
-from test_train import QUICK, SMALL, own_cache, pictures, same, weights  # noqa: F401
+from colour_backbone import NAME, ColourBackbone, register
+from test_train import QUICK, SMALL, own_cache, pictures, run, same, weights  # noqa: F401
+from test_train_options import on_two_processes, photographs
 from torch.nn import functional as F
 
 from sempart_core import SempartError
-from sempart_core.models import Masks, Sempart
+from sempart_core.models import Masks, Sempart, load_head
 from sempart_core.multiscale import CROPS, Zoomed, crop_windows, crop_zoom, equivariance_loss
 from sempart_core.objective import Objective
 from sempart_core.recipes import recipe
 from sempart_core.train import train
 from sempart_core.training_crops import fresh_crops
 from sempart_core.training_data import load_training_set
+from sempart_core.training_files import head_of
 from sempart_core.training_step import Meter, Pass, loss
 
 register()
@@ -281,3 +284,57 @@ def test_the_recipe_of_the_paper():
     base = recipe("sempart_star")
     assert {k: v for k, v in r.items() if k != "crop"} == base
     assert Objective.preset(r["objective"], tau=0.4).tau == 0.4
+
+
+# --- several processes, and the command ----------------------------------------------------------------
+
+RANK = """
+import hashlib, os, pathlib, sys
+tests, folder, place = map(pathlib.Path, sys.argv[1:])
+sys.path.insert(0, str(tests))
+from test_multiscale import TOGETHER
+from sempart_core import training_loop
+from sempart_core.train import train
+follow = training_loop._follow
+def look(parts):
+    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in parts["model"].parameters()))
+    with open(place / os.environ["RANK"], "a") as f:
+        f.write(digest.hexdigest() + "\\n")
+    follow(parts)
+training_loop._follow = look
+for name, options in TOGETHER.items():
+    train(folder, "test_colour", out=place / name, **options)
+import torch
+torch.distributed.destroy_process_group()
+"""
+#: Fixed windows, with and without epochs of the coarse branch alone, and new windows at each step.
+TOGETHER = {
+    "later": {**JOINT, "size": 56, "lr": 1e-3, "epochs": 2, "coarse_epochs": 1},
+    "joint": {**JOINT, "size": 56, "lr": 1e-3, "epochs": 1},
+    "fresh": {**JOINT, "size": 56, "lr": 1e-3, "epochs": 2, "coarse_epochs": 1, "augment": "flip"},
+}
+
+
+def test_two_processes_share_the_windows(tmp_path):
+    folder = photographs(tmp_path / "photos")
+    (tmp_path / "rank.py").write_text(RANK)
+    on_two_processes(tmp_path / "rank.py", pathlib.Path(__file__).parent, folder, tmp_path)
+    first, second = ((tmp_path / rank).read_text().split() for rank in "01")
+    assert len(first) == 4 + 2 + 4 and first == second and len(set(first)) == 10
+    # The coarse branch has no batch normalisation: its gradients, averaged, are that of the whole batch.
+    alone = train(folder, NAME, out=tmp_path / "one", **TOGETHER["later"])
+    a, b = weights(load_head(alone.epoch_heads[0])), weights(load_head(head_of(tmp_path / "later", 1)))
+    assert torch.allclose(a, b, atol=1e-5)
+    plain = train(folder, NAME, out=tmp_path / "two", **{**TOGETHER["later"], "crop": None})
+    assert not torch.allclose(weights(load_head(plain.epoch_heads[0])), a, atol=1e-4)
+
+
+def test_the_command_trains_with_windows(tmp_path):
+    folder = photographs(tmp_path / "photos")
+    options = ["--backbone", NAME, "--size", 56, "--steps", 2, "--device", "cpu", "--recipe", "two_tricks"]
+    done = run("--images", folder, "--out", tmp_path / "t", *options, "--crop", "half")
+    assert done.exit_code == 0, done.output
+    assert "ncut_crop" in done.output and " eq " in done.output
+    assert load_head(tmp_path / "t" / "head.safetensors").about["crop"] == "half"
+    done = run("--images", folder, "--out", tmp_path / "u", *options, "--crop", "native")
+    assert done.exit_code == 2 and "crop='half'" in done.output

@@ -391,30 +391,41 @@ cli.main()
 """
 
 
-def test_two_processes_train_one_head(tmp_path):
-    from PIL import Image
-
-    tests, folder, seen = pathlib.Path(__file__).parent, tmp_path / "photos", tmp_path / "seen"
-    for place in (folder, seen):
-        place.mkdir()
-    for i, (image, _) in enumerate(boxes(9)):
-        Image.fromarray(image).save(folder / f"p{i}.png")
-    (tmp_path / "rank.py").write_text(RANK)
-    options = ["--backbone", "test_colour", "--size", "56", "--batch", "4", "--lr", "0.001", "--epochs", "2"]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        tmp_path / "rank.py", tests, seen, "train", "--images", folder, "--out", tmp_path / "t",
-        "--branches", "coarse", "--device", "cpu", "--recipe", "compact", *options,
-    ]  # fmt: skip
+def on_two_processes(script, *arguments):
+    """What the script says on two processes: standard output and errors."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
     with subprocess.Popen(
-        command, cwd=tests.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    ) as both:
+        [*command, *arguments], cwd=pathlib.Path(__file__).parents[1], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, process_group=0,
+    ) as both:  # fmt: skip
         try:
             said, errors = both.communicate(timeout=400)
         except subprocess.TimeoutExpired:
             os.killpg(both.pid, signal.SIGKILL)  # the workers too
             raise
     assert both.returncode == 0, errors
+    return said, errors
+
+
+def photographs(folder, n=9):
+    """A folder of them."""
+    from PIL import Image
+
+    folder.mkdir()
+    for i, (image, _) in enumerate(boxes(n)):
+        Image.fromarray(image).save(folder / f"p{i}.png")
+    return folder
+
+
+def test_two_processes_train_one_head(tmp_path):
+    tests, folder, seen = pathlib.Path(__file__).parent, photographs(tmp_path / "photos"), tmp_path / "seen"
+    seen.mkdir()
+    (tmp_path / "rank.py").write_text(RANK)
+    options = ["--backbone", "test_colour", "--size", "56", "--batch", "4", "--lr", "0.001", "--epochs", "2"]
+    said, errors = on_two_processes(
+        tmp_path / "rank.py", tests, seen, "train", "--images", folder, "--out", tmp_path / "t",
+        "--branches", "coarse", "--device", "cpu", "--recipe", "compact", *options,
+    )  # fmt: skip
     first, second = ((seen / rank).read_text().split() for rank in "01")
     assert len(first) == 4 and first == second and len(set(first)) == 4
     assert len((tmp_path / "t" / "log.csv").read_text().splitlines()) == 3
