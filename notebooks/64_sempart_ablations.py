@@ -41,14 +41,14 @@ import torch
 from sempart_core import plots
 from sempart_core.backbones import load_backbone
 from sempart_core.datasets import load_dataset, of_profile
-from sempart_core.evaluate import evaluate, extract_dataset
-from sempart_core.methods import METHODS
+from sempart_core.evaluate import extract_dataset
+from sempart_core.methods.sempart import SempartMethod
 from sempart_core.models import load_head
 from sempart_core.notebook import glue, save, start
 from sempart_core.objective import Objective
 from sempart_core.recipes import recipe
 from sempart_core.records import Record
-from sempart_core.seeds import Seeds, compare
+from sempart_core.seeds import compare, measure, spread_records, verdicts
 from sempart_core.statistics import paired_wilcoxon
 from sempart_core.train import train
 from sempart_core.training_data import load_training_set
@@ -85,16 +85,10 @@ trained = {
 }
 
 
-def measured(data, name, branch="fine", foreground=None):
+def measured(data, name, branch="fine", foreground="least-corners"):
     """One setting on one data set, all seeds."""
-    runs = [
-        evaluate(
-            data, "sempart", backbone, features=features[data.name], foreground=foreground,
-            params={"head": result.model, "branch": branch}, seed=cfg.seed,
-        )
-        for result in trained[name]
-    ]  # fmt: skip
-    return Seeds(runs)
+    methods = [SempartMethod(result.model, branch, foreground) for result in trained[name]]
+    return measure(data, methods, backbone, features=features[data.name], seed=cfg.seed)
 
 
 # %% [markdown]
@@ -122,7 +116,7 @@ for data in mask_sets:
     changes[data.name] = compare({row: of[row] for row in ABLATIONS}, of["SEMPART-Fine"])
     coarse = of["w/o joint training, coarse"].minus(of["SEMPART-Coarse"])
     for row, d in [*changes[data.name].items(), ("w/o joint training, coarse", coarse)]:
-        rows += d.records(of[row].records("sempart-5", row)[0])
+        rows += d.rows("sempart-5", row)
 save(rows)
 
 # %% [markdown]
@@ -168,11 +162,7 @@ save(rows)
 
 # %%
 for data in mask_sets:
-    print(data.name)
-    for row, d in changes[data.name].items():
-        print(
-            f"  {row:26} {d.mean:+.3f}  seeds {d.low:+.3f} to {d.high:+.3f}  p {d.corrected:.1g}  {d.verdict()}"
-        )
+    print(data.name, verdicts(changes[data.name]), sep="\n")
 
 # %% tags=["remove-cell"]
 shown = changes[mask_sets[0].name]
@@ -238,9 +228,7 @@ like = Record("sempart-cuts", "", "", 0.0, n=len(SEEDS), backbone=backbone.name,
 for name, results in trained.items():
     for metric in ("held_out_ncut", "held_out_decided"):
         last = [r.log[-1][metric] for r in results]
-        said = metric.removeprefix("held_out_")
-        rows.append(replace(like, row=name, metric=said, value=float(np.mean(last))))
-        rows.append(replace(like, row=name, metric=f"{said}_sd", value=float(np.std(last, ddof=1))))
+        rows += spread_records(replace(like, row=name), metric.removeprefix("held_out_"), last)
 save(rows)
 
 # %% [markdown]
@@ -305,12 +293,7 @@ for moment, epoch in moments.items():
         heads = result.epoch_heads
         said.append(encoder_gradients(heads[-1] if epoch == -1 else heads[max(epoch - 1, 0)]).mean(0))
     for metric, v in zip(("norm_ratio", "cosine"), np.transpose(said), strict=True):
-        rows.append(replace(like, table="sempart-joint", row=moment, metric=metric, value=float(v.mean())))
-        rows.append(
-            replace(
-                like, table="sempart-joint", row=moment, metric=f"{metric}_sd", value=float(v.std(ddof=1))
-            )
-        )
+        rows += spread_records(replace(like, table="sempart-joint", row=moment), metric, v)
 save(rows)
 
 # %% [markdown]
@@ -344,7 +327,7 @@ chosen = [first, 2 * first, 3 * first]
 part = extract_dataset([scenes[i] for i in chosen], backbone, size=RECIPE["size"])[0]
 columns = ["scene", "truth", "joint, coarse", "joint, fine", "fine directly", "detached, fine"]
 shown_masks = [
-    METHODS["sempart"](head=trained[name][0].model, branch=branch).predict(part)
+    SempartMethod(trained[name][0].model, branch).predict(part)
     for name, branch in [
         ("SEMPART-Fine", "coarse"), ("SEMPART-Fine", "fine"), ("train fine mask directly", "fine"),
         ("w/o joint training", "fine"),

@@ -36,15 +36,16 @@ import torch
 from sempart_core import regions
 from sempart_core.backbones import load_backbone
 from sempart_core.datasets import of_profile
-from sempart_core.evaluate import evaluate, extract_dataset
+from sempart_core.evaluate import extract_dataset
+from sempart_core.extraction import predictions_of
 from sempart_core.losses import ncut_loss
-from sempart_core.methods import METHODS
+from sempart_core.methods.sempart import SempartMethod
 from sempart_core.models import load_head
 from sempart_core.notebook import glue, save, start
 from sempart_core.objective import Objective
 from sempart_core.recipes import recipe
 from sempart_core.records import Record
-from sempart_core.seeds import Seeds, compare
+from sempart_core.seeds import compare, measure, spread_records, verdicts
 from sempart_core.train import train
 from sempart_core.training_data import load_training_set
 
@@ -90,19 +91,12 @@ changes, rows = {}, []
 for data in mask_sets:
     of = {}
     for name, results in trained.items():
-        of[name] = Seeds(
-            [
-                evaluate(
-                    data, "sempart", backbone, features=features[data.name], seed=cfg.seed,
-                    params={"head": r.model, "branch": "fine"},
-                )
-                for r in results
-            ]
-        )  # fmt: skip
+        methods = [SempartMethod(r.model, "fine") for r in results]
+        of[name] = measure(data, methods, backbone, features=features[data.name], seed=cfg.seed)
         rows += of[name].records("sempart-4-losses", name)
     changes[data.name] = compare({row: of[row] for row in ABLATIONS}, of["SEMPART-Fine"])
     for row, d in changes[data.name].items():
-        rows += d.records(of[row].records("sempart-5-losses", row)[0])
+        rows += d.rows("sempart-5-losses", row)
 save(rows)
 
 # %% [markdown]
@@ -138,11 +132,7 @@ save(rows)
 
 # %%
 for data in mask_sets:
-    print(data.name)
-    for row, d in changes[data.name].items():
-        print(
-            f"  {row:20} {d.mean:+.3f}  seeds {d.low:+.3f} to {d.high:+.3f}  p {d.corrected:.1g}  {d.verdict()}"
-        )
+    print(data.name, verdicts(changes[data.name]), sep="\n")
 
 # %% tags=["remove-cell"]
 shown = changes[mask_sets[0].name]
@@ -248,9 +238,7 @@ like = replace(like, table="sempart-shares", n=len(SEEDS))
 rows = []
 for t, term in enumerate(TERMS):
     for c, metric in enumerate(["loss", "encoder", "refiner"]):
-        v = found[:, t, c]
-        rows.append(replace(like, row=NAMES[term], metric=metric, value=float(v.mean())))
-        rows.append(replace(like, row=NAMES[term], metric=f"{metric}_sd", value=float(v.std(ddof=1))))
+        rows += spread_records(replace(like, row=NAMES[term]), metric, found[:, t, c])
 save(rows)
 
 # %% [markdown]
@@ -305,27 +293,18 @@ glue("fig-shares", fig)
 data, some = mask_sets[0], 64
 few = features[data.name][: -(-min(some, len(data)) // len(features[data.name][0]))]
 n = sum(map(len, few))
-truths = [data[i].mask for i in range(n)]
 
 
 def outline(model):
     """Median over images of the length of the predicted outline by that of the true one."""
-    method, k, ratios = METHODS["sempart"](head=model, branch="fine"), 0, []
-    for f in few:
-        prediction = method.predict(f)
-        for i in range(len(f)):
-            mask = prediction[i].resize(truths[k].shape).mask[0]
-            ratios.append(regions.boundary_length(mask) / max(regions.boundary_length(truths[k]), 1))
-            k += 1
-    return float(np.median(ratios))
+    pairs = predictions_of(SempartMethod(model, "fine"), data, few)
+    return np.median([regions.outline_ratio(p.mask[0], s.mask) for s, p in pairs])
 
 
 rows = []
 for row in ["SEMPART-Fine", "w/o GTV coarse", "w/o GTV fine"]:
-    v = np.array([outline(r.model) for r in trained[row]])
     one = replace(like, table="sempart-outline", row=row, n=n, dataset=data.name, list_hash=data.list_hash)
-    rows.append(replace(one, metric="outline", value=float(v.mean())))
-    rows.append(replace(one, metric="outline_sd", value=float(v.std(ddof=1))))
+    rows += spread_records(one, "outline", [outline(r.model) for r in trained[row]])
 save(rows)
 
 # %% [markdown]

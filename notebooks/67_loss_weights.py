@@ -37,14 +37,15 @@ from sempart_core import plots, regions
 from sempart_core.affinity import threshold_affinity
 from sempart_core.backbones import load_backbone
 from sempart_core.datasets import load_dataset, of_profile
-from sempart_core.evaluate import evaluate, extract_dataset
+from sempart_core.evaluate import extract_dataset
+from sempart_core.extraction import predictions_of
 from sempart_core.losses import graph_tv, ncut_loss, token_weights
-from sempart_core.methods import METHODS
+from sempart_core.methods.sempart import SempartMethod
 from sempart_core.notebook import glue, save, start
 from sempart_core.objective import OBJECTIVES, Objective
 from sempart_core.recipes import recipe
 from sempart_core.records import Record
-from sempart_core.seeds import Seeds, compare
+from sempart_core.seeds import compare, measure, spread_records, verdicts
 from sempart_core.train import train
 from sempart_core.training_data import load_training_set
 from sempart_core.training_step import TrainingError
@@ -155,15 +156,8 @@ def measured(results, branch):
     """All seeds, or None if one of them collapsed."""
     if any(r is None for r in results):
         return None
-    return Seeds(
-        [
-            evaluate(
-                data, "sempart", backbone, features=features, seed=cfg.seed,
-                params={"head": r.model, "branch": branch},
-            )
-            for r in results
-        ]
-    )  # fmt: skip
+    methods = [SempartMethod(r.model, branch) for r in results]
+    return measure(data, methods, backbone, features=features, seed=cfg.seed)
 
 
 found = {}
@@ -194,7 +188,7 @@ for point, v in found.items():
         name = "iou" if branch == "fine" else "iou_coarse"
         rows += [replace(mean, metric=name), replace(sd, metric=f"{name}_sd")]
         if branch == "fine" and at[point] in changes:
-            rows += changes[at[point]].records(mean)
+            rows += changes[at[point]].rows("sempart-8", at[point])
 save(rows)
 
 # %% tags=["remove-cell"]
@@ -247,8 +241,7 @@ glue("fig-weights", fig)
 # points:
 
 # %%
-for name, d in changes.items():
-    print(f"{name:20} {d.mean:+.3f}  seeds {d.low:+.3f} to {d.high:+.3f}  p {d.corrected:.1g}  {d.verdict()}")
+print(verdicts(changes))
 
 # %% [markdown]
 # "Robust" needs a number: the largest difference between two points of one curve, leaving out the factor 0, beside the deviation over
@@ -308,19 +301,12 @@ for end, f in (("low", min(FACTORS["w_gtv_fine"])), ("high", max(FACTORS["w_gtv_
 # %%
 few = features[: -(-min(64, len(data)) // len(features[0]))]
 n = sum(map(len, few))
-truths = [data[i].mask for i in range(n)]
 
 
 def outline(model):
     """Median over images of the length of the predicted outline by that of the true one."""
-    method, k, ratios = METHODS["sempart"](head=model, branch="fine"), 0, []
-    for f in few:
-        prediction = method.predict(f)
-        for i in range(len(f)):
-            mask = prediction[i].resize(truths[k].shape).mask[0]
-            ratios.append(regions.boundary_length(mask) / max(regions.boundary_length(truths[k]), 1))
-            k += 1
-    return float(np.median(ratios))
+    pairs = predictions_of(SempartMethod(model, "fine"), data, few)
+    return np.median([regions.outline_ratio(p.mask[0], s.mask) for s, p in pairs])
 
 
 rows, lengths = [], {}
@@ -333,8 +319,7 @@ for factor in FACTORS["w_gtv_fine"]:
     one = replace(
         like, table="sempart-8-outline", row=at[point], n=n, dataset=data.name, list_hash=data.list_hash
     )
-    rows.append(replace(one, metric="outline", value=float(v.mean())))
-    rows.append(replace(one, metric="outline_sd", value=float(v.std(ddof=1))))
+    rows += spread_records(one, "outline", v)
 save(rows)
 least, most = (lengths[f(FACTORS["w_gtv_fine"])] for f in (min, max))
 for name, v, off in (("without", least, least > 1), ("heaviest", most, most < 1)):
@@ -362,7 +347,7 @@ for factor in FACTORS["w_gtv_fine"]:
     if result is None:
         cells.append(None)
         continue
-    mask = METHODS["sempart"](head=result.model, branch="fine").predict(part).resize(s.mask.shape).mask[0]
+    mask = SempartMethod(result.model, "fine").predict(part).resize(s.mask.shape).mask[0]
     overlap = (mask.numpy() & s.mask).sum() / max((mask.numpy() | s.mask).sum(), 1)
     notes[0, len(cells)] = f"IoU {overlap:.2f}"
     cells.append((s.image, mask.numpy()))

@@ -178,7 +178,6 @@ def evaluate(
     if method == "sempart":
         branch = _branch(head, branch, refine)
     made = build_method(method, foreground=foreground, variant=variant, head=head, branch=branch)
-    made.check(backbone or made.default_backbone or BACKBONE, feature, tau)
     dataset = load_dataset("folder", images=images, masks=masks, list_file=list_file, void=void, limit=limit)
     result = measure(
         dataset,

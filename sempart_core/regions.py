@@ -176,3 +176,11 @@ def boundary_length(mask: ArrayLike) -> int:
     """
     inside = _mask(mask)
     return int((inside[1:] != inside[:-1]).sum() + (inside[:, 1:] != inside[:, :-1]).sum())
+
+
+def outline_ratio(mask: ArrayLike, truth: ArrayLike) -> float:
+    """:func:`boundary_length` of a mask by that of the truth: above 1 jagged or speckled, below 1 smooth.
+
+    A truth without an outline (it fills the image, or is empty) counts as one pixel side.
+    """
+    return boundary_length(mask) / max(boundary_length(truth), 1)

@@ -96,6 +96,8 @@ def test_boundary_length_counts_sides_between_inside_and_outside():
     holed[2, 2] = 0
     assert regions.boundary_length(holed) == 16
     assert regions.boundary_length(np.ones((3, 3))) == 0
+    assert regions.outline_ratio(holed, square) == 16 / 12
+    assert regions.outline_ratio(square, np.ones((3, 3))) == 12  # a truth without an outline
 
 
 @pytest.mark.parametrize(
