@@ -315,7 +315,7 @@ def _with_crops(objective: Objective, crop: str | None, branches: str, augment: 
     if not objective.consistent:
         raise SempartError(
             "crop needs an objective that weighs its terms: set w_eq, w_eq_coarse or w_ncut_crop, "
-            "or take the objective sempart_star"
+            "or take the objective compact or sempart_star"
         )
     if branches == "fine":
         raise SempartError(

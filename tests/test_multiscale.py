@@ -259,7 +259,7 @@ def test_new_windows_of_augmented_photographs(tmp_path):
     ("changes", "words"),
     [
         ({"crop": "quarter"}, "unknown crop"),
-        ({"objective": "compact"}, "w_eq"),
+        ({"objective": "refined"}, "w_eq"),
         ({"branches": "fine"}, "branches='fine'"),
         ({"crop": "native", "augment": "flip"}, "crop='half'"),
         ({"crops_each": 0}, "crops_each"),
