@@ -156,6 +156,15 @@ class Grid:
         return self.slice(y)
 
 
+def sigmas_of(sigmas: str | Sigmas | tuple[float, float, float]) -> Sigmas:
+    """By name in :data:`VARIANTS`, or from three numbers; SempartError for an unknown name."""
+    if isinstance(sigmas, str):
+        if sigmas not in VARIANTS:
+            raise SempartError(f"sigmas {sigmas!r} are unknown; choose one of: {', '.join(VARIANTS)}")
+        return VARIANTS[sigmas]
+    return Sigmas(*sigmas) if isinstance(sigmas, tuple | list) else sigmas
+
+
 def bilateral_solver(
     image: np.ndarray, target: np.ndarray, sigmas: Sigmas | str = "tokencut", **options
 ) -> np.ndarray:
@@ -163,8 +172,5 @@ def bilateral_solver(
 
     ``sigmas`` is a :class:`Sigmas` or a name in :data:`VARIANTS`.
     """
-    if isinstance(sigmas, str):
-        if sigmas not in VARIANTS:
-            raise SempartError(f"sigmas {sigmas!r} are unknown; choose one of: {', '.join(VARIANTS)}")
-        sigmas = VARIANTS[sigmas]
+    sigmas = sigmas_of(sigmas)
     return Grid(image, sigmas).solve(target, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .bilateral import VARIANTS, Sigmas, bilateral_solver
+from .bilateral import VARIANTS, Sigmas, bilateral_solver, sigmas_of
 from .binarise import BINARISERS, keep_if_close
 from .errors import SempartError
 from .guided import guided_filter, to_guide
@@ -107,6 +107,7 @@ def bilateral(
     binarise: str | None = None,
     keep_close: bool = False,
     iterations: int = 25,
+    subsample: int = 1,
 ) -> Tensor:
     """Fast bilateral solver on the 8-bit photograph.
 
@@ -121,11 +122,24 @@ def bilateral(
         With ``binarise``: FOUND's safeguard, the mask from before where the two have IoU of at most .5.
     iterations : int
         Of conjugate gradients.
+    subsample : int
+        Solve at ``1 / subsample`` of the size (means over blocks, the spatial sigma shrinks along) and enlarge
+        the soft answer bilinearly; ours.
     """
     if keep_close and binarise is None:
         raise SempartError("keep_close compares binary masks: name a rule with binarise=")
     rule = BINARISERS[binarise] if binarise else None
-    sigmas = Sigmas(*sigmas) if isinstance(sigmas, tuple | list) else sigmas
+    sigmas = sigmas_of(sigmas)
+    size = soft.shape[-2:]
+    if isinstance(subsample, bool) or not isinstance(subsample, int) or not 1 <= subsample <= min(size):
+        raise SempartError(f"subsample={subsample!r}: give a whole number from 1 to the shorter side")
+    if subsample > 1:
+        if rule is not None:
+            raise SempartError("subsample enlarges a soft mask: leave binarise out, or use subsample=1")
+        small = [-(-n // subsample) for n in size]
+        soft = F.interpolate(soft.detach()[:, None], small, mode="area")[:, 0]
+        images = F.interpolate(images, small, mode="area")
+        sigmas = Sigmas(sigmas.spatial / subsample, sigmas.luma, sigmas.chroma)
     out = []
     for before, image in zip(soft.detach().cpu().double().numpy(), eight_bit(images), strict=True):
         after = bilateral_solver(image, before, sigmas, iterations=iterations)
@@ -133,7 +147,10 @@ def bilateral(
             after = rule(after, before)
             after = keep_if_close(before, after)[0] if keep_close else after.astype(np.float64)
         out.append(np.clip(after, 0, 1))
-    return torch.from_numpy(np.stack(out)).to(soft)
+    out = torch.from_numpy(np.stack(out)).to(soft)
+    if subsample > 1:
+        out = F.interpolate(out[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return out
 
 
 @REFINERS.register(

@@ -340,3 +340,33 @@ def test_missing_crf_names_the_extra(monkeypatch):
 def test_bad_input_is_named(call, words):
     with pytest.raises(SempartError, match=words):
         call()
+
+
+def test_a_bilateral_solver_at_half_the_size():
+    """On a picture of even blocks the solver finds at half the size what it finds at the whole."""
+    small = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0)).round()
+    images = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    soft = torch.rand(1, 24, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    whole = soft.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    half = refine.refine("bilateral", whole, images, sigmas=(8, 16, 8), subsample=2)
+    want = refine.refine("bilateral", soft, small, sigmas=(4, 16, 8))
+    want = torch.nn.functional.interpolate(want[:, None], (48, 64), mode="bilinear")[:, 0]
+    assert half.shape == whole.shape and torch.allclose(half, want, atol=1e-12)
+    same = refine.refine("bilateral", whole, images, sigmas=(8, 16, 8), subsample=1)
+    assert torch.equal(same, refine.refine("bilateral", whole, images, sigmas=(8, 16, 8)))
+    assert not torch.allclose(half, same, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"subsample": 0}, "subsample=0"),
+        ({"subsample": 1.5}, "subsample=1.5"),
+        ({"subsample": 99}, "shorter side"),
+        ({"subsample": 2, "binarise": "threshold"}, "leave binarise out"),
+        ({"subsample": 2, "sigmas": "wide"}, "sigmas 'wide'"),
+    ],
+)
+def test_a_subsampled_bilateral_solver_refuses(options, words):
+    with pytest.raises(SempartError, match=words):
+        refine.refine("bilateral", torch.rand(1, 20, 20), torch.rand(1, 3, 20, 20), **options)
