@@ -367,7 +367,8 @@ glue("reach-wide", half(wide))
 # Within 9 pixels of the outline, where its window reaches, GF removes {glue:text}`removed-gf-near:.0f` % of the wrong pixels and BF
 # {glue:text}`removed-bf-near:.0f` %: {glue:text}`reach-near` what the solver removes. In all places together it is {glue:text}`removed-gf-all:.0f` %
 # against {glue:text}`removed-bf-all:.0f` %, and the wide window in colour, {glue:text}`removed-gf_wide-all:.0f` %, recovers {glue:text}`reach-wide` the difference
-# to no filter that the solver makes. What reach does not explain is left to the other reason, that a regression keeps
+# to no filter that the solver makes. Radius and guide were changed together there;
+# {doc}`70_guided_filter` has them one at a time. What neither explains is left to the other reason, that a regression keeps
 # the level it finds in a window and does not vote.
 #
 # A finer grid puts the mask's outline nearer to the true one from the start. TokenCut on an input of twice the side, so with patches half as
