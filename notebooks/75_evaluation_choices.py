@@ -174,7 +174,7 @@ for name, changes in shipped_changes.items():
 # :name: tab-evaluation-shipped-change
 # :profiles: demo
 # :metrics: iou_change, iou_change_median, p_value, p_holm
-# :format: +.3f
+# :format: .2g
 # :caption: IoU minus the IoU of the first row, paired over images: mean with bootstrap interval, median, and the p-value of the Wilcoxon test, raw and with Holm's correction for the seven rows.
 # ```
 #
@@ -462,7 +462,7 @@ print(verdicts(trained_changes))
 # :name: tab-evaluation-trained-change
 # :profiles: demo
 # :metrics: iou_change, iou_change_sd, p_value, p_holm
-# :format: +.3f
+# :format: .2g
 # :caption: IoU minus that of the first row. The interval is Student's over three trainings, the p-values are over images.
 # ```
 #
@@ -608,7 +608,7 @@ glue("fig-evaluation-choices", fig)
 # :profiles: photos
 # :optional:
 # :metrics: iou_change, p_holm
-# :format: +.3f
+# :format: .2g
 # :caption: Shipped head on photographs: IoU minus that of the TokenCut family's evaluation, intervals over images, where that profile was run.
 # ```
 #
@@ -617,7 +617,7 @@ glue("fig-evaluation-choices", fig)
 # :profiles: photos
 # :optional:
 # :metrics: iou_change, p_holm
-# :format: +.3f
+# :format: .2g
 # :caption: Heads trained on 160 photographs: the same, interval over three trainings.
 # ```
 #
