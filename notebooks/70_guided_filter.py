@@ -77,8 +77,8 @@ features = extract_dataset(data, backbone, size=SIZE, keep_images=False)
 # varies less than $\sqrt\epsilon$ the slope is near 0 and $q$ is a mean of means; where it varies more, $q$ follows the guide. With
 # a colour guide $a_k$ has three entries and the variance is a $3 \times 3$ matrix.
 #
-# Everything is means over windows and arithmetic per pixel, so the gradient with respect to mask and guide exists everywhere,
-# which the second trick needs in training. The sums over windows are made by doubling, sums of 2, 4, 8 neighbours; the number of
+# Everything is means over windows and arithmetic per pixel, so the gradient with respect to mask and guide exists everywhere.
+# (The second trick could do without: it filters a target, behind which the gradient is stopped.) The sums over windows are made by doubling, sums of 2, 4, 8 neighbours; the number of
 # additions grows with $\log r$, and the sum over a window is its own gradient, because its matrix is symmetric. The $3 \times 3$
 # systems are eliminated in closed form for all pixels at once. Outputs agree with those stored of the public code, grey and colour
 # (`tests/parity/test_d_guided.py`), and with a regression in each window, written as a loop.
@@ -245,7 +245,7 @@ glue(
 # these masks would be tuning with labels; the next chapter keeps to the paper's values.
 #
 # Which guide? The paper's text says luminance, its implementation section the mean of the three channels, its code takes the
-# mean. Colour costs more (below). The last row leaves the values outside $[0, 1]$ that
+# mean. Colour costs more (below). *Not clamped* leaves the values outside $[0, 1]$ that
 # the filter can produce; a threshold inside does not see them.
 
 # %%
@@ -362,8 +362,8 @@ save(rows)
 # On one thread ours takes {measured}`guided-speed/320 x 320, grey, 1 thread/ratio|.2f` times OpenCV's time at 320 pixels and
 # {measured}`guided-speed/4000 x 3000, grey, 1 thread/ratio|.2f` times at twelve megapixels; with a colour guide
 # {measured}`guided-speed/320 x 320, colour, 1 thread/ratio|.2f` and
-# {measured}`guided-speed/4000 x 3000, colour, 1 thread/ratio|.2f` times. Large photographs are filtered in strips of rows that fit into
-# the processor's cache. The gradient for a batch of 8 takes
+# {measured}`guided-speed/4000 x 3000, colour, 1 thread/ratio|.2f` times. Large photographs are filtered in strips of rows, so that
+# the intermediate pictures stay small. The gradient for a batch of 8 takes
 # {measured}`guided-speed/batch of 8, grey, 1 thread/with_gradient|.0f` ms with the forward pass, little beside a training step.
 #
 # The same clock for what the next chapter compares: guided filter and bilateral solver behind a mask of TokenCut, one photograph on

@@ -14,7 +14,7 @@
 # {cite:t}`barron2016fast`) behind two methods, TokenCut and MOVE.
 #
 # 1. With the guided filter all metrics improve, consistently (section 5.4).
-# 2. That is "in contrast" to bilateral filtering, which lowers some (section 4 and 5.4).
+# 2. That "contrasts with" bilateral filtering, which lowers some (section 4 and 5.4).
 #
 # Here the two are put behind TokenCut, LOST, Deep Spectral and both branches of SEMPART. MOVE's rows stay reported ones.
 
@@ -411,14 +411,14 @@ for key in ("gf", "bf"):
 # ```
 #
 # On the finer grid the gain of the bilateral solver is {glue:text}`grid-bf` and that of the guided filter {glue:text}`grid-gf`. The paper's SEMPART
-# works on 40 × 40 patches of 320 pixels and ends in a fine mask, which leaves less to correct than either grid here.
+# works on 40 × 40 patches of 320 pixels and ends in a fine mask; what that leaves to correct was not measured.
 #
 # ## What each costs
 #
 # On one thread a photograph of 640 × 480 takes {measured}`filter-cost/640 x 480/guided|.0f` ms with the guided filter,
 # {measured}`filter-cost/640 x 480/bilateral|.0f` ms with the bilateral solver and TokenCut's widths, and
 # {measured}`filter-cost/640 x 480/bilateral_default|.0f` ms with the default ones ({doc}`70_guided_filter`). The guided filter is
-# differentiable as well, so it can stand inside a training; the solver's output is used there as a constant.
+# differentiable as well. In this book's trainings nothing depends on that: a filtered mask is a target there, and targets are constants.
 #
 # ## On photographs
 #
