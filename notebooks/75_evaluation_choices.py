@@ -19,7 +19,7 @@
 #    alike. Margins count for nothing.
 # 2. *Foreground.* Where the mean over all masks of a batch exceeds $1/2$, all of them are inverted. The paper says so (section 5.1)
 #    and gives the reason: "the foreground should cover a smaller area than the background on average". A batch has 8 images
-#    there; the code's default is 32.
+#    there.
 # 3. *Batch statistics.* The network is never put into evaluation mode, so its batch normalisation uses the statistics of the
 #    test batch.
 # 4. *Epoch.* The network that is kept is that of the epoch with the highest IoU on the test set.
