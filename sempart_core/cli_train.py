@@ -60,7 +60,7 @@ def train(
         str | None,
         typer.Option(
             help="Multi-scale consistency on windows: paper, code, half or native; for an objective that "
-            "weighs it, as in the recipes sempart_star, two_tricks and shipped."
+            "weighs it, as in the recipes compact, demo, sempart_star and two_tricks."
         ),
     ] = None,
     amp: Annotated[str | None, typer.Option(help="Mixed precision: auto (on CUDA only), bf16 or no.")] = None,

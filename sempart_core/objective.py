@@ -59,7 +59,8 @@ class Objective:
     w_ncut_crop, w_eq, w_eq_coarse : float
         Weights of the terms of :meth:`consistency`, of which a training without ``crop`` has none.
     eq_filter, eq_params : str, dict
-        Filter of the target of ``w_eq`` and ``w_eq_coarse``, and its parameters (Two Tricks: guided).
+        Filter of the target of ``w_eq`` and ``w_eq_coarse``, and its parameters (Two Tricks: guided). While the
+        coarse branch trains alone there are no pixels, and the target stays as it is.
     source : str
         Where the values were read.
     """

@@ -12,20 +12,19 @@ _COMPACT = {
     "config": "compact", "objective": "compact", "optimiser": "paper", "lr": 1e-3, "batch": 8, "size": 224,
 }  # fmt: skip
 
+_STAR = {
+    **dict.fromkeys(("config", "objective", "optimiser", "augment"), "sempart_star"),
+    "lr": 1e-4, "batch": 8, "size": 320, "epochs": 30,
+}  # fmt: skip
+
 #: ``paper``: SEMPART section 4.1. ``sempart_star``: the public re-implementation (protocols 1.4).
-#: ``two_tricks``: the same with multi-scale consistency; its other trick, the guided filter, comes after the network. ``compact``:
-#: ours, the paper's terms for two cores. ``demo``: the same on the few scenes of the demo set. ``shipped``: ours,
-#: of the head that comes with the package.
+#: ``two_tricks``: the same with multi-scale consistency; its other trick, the guided filter, comes after the
+#: network. ``compact``: ours, the paper's terms for two cores. ``demo``: the same on the few scenes of the demo
+#: set. ``shipped``: ours, of the head that comes with the package.
 RECIPES: dict[str, dict] = {
     "paper": {**_PAPER, "epochs": 20},
-    "sempart_star": {
-        **dict.fromkeys(("config", "objective", "optimiser", "augment"), "sempart_star"),
-        "lr": 1e-4, "batch": 8, "size": 320, "epochs": 30,
-    },
-    "two_tricks": {
-        **dict.fromkeys(("config", "objective", "optimiser", "augment"), "sempart_star"),
-        "lr": 1e-4, "batch": 8, "size": 320, "epochs": 30, "crop": "paper",
-    },
+    "sempart_star": _STAR,
+    "two_tricks": {**_STAR, "crop": "paper"},
     "compact": {**_COMPACT, "epochs": 6, "coarse_epochs": 2},
     "shipped": {
         **_COMPACT, "objective": "refined",  "tau": 0.75, "epochs": 3, "coarse_epochs": 1, "schedule": "cosine", "ema": 0.99,

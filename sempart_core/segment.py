@@ -28,8 +28,9 @@ from .records import write_bytes, write_text
 #: costs grow with the area, and its windows in pixels are meant for photographs of this order.
 WORKING_SIDE = 512
 
-#: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge.
-REFINE = {"guided": {"guide": "color"}}
+#: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge; the
+#: bilateral solver works at half the size, which is quicker and no worse (chapter "A head that ships").
+REFINE = {"guided": {"guide": "color"}, "bilateral": {"subsample": 2}}
 
 #: Regions smaller than this share of the photograph get no box.
 SPECK = 0.002

@@ -214,7 +214,7 @@ def train(
     one_of(optimiser := optimiser or "paper", "optimiser", OPTIMISERS)
     plan = Plan(
         config.change(patch=backbone.patch), objective, optimiser, epochs, lr, batch, seed, branches,
-        coarse_epochs, schedule, ema, augment, crop, crops_each if crop else 0, _half(amp, place), steps, held_out,
+        coarse_epochs, schedule, ema, augment, crop, crops_each if crop and not augment else 0, _half(amp, place), steps, held_out,
         accelerator.num_processes,
     )  # fmt: skip
     pixels = branches != "coarse" or augment is not None
@@ -315,7 +315,11 @@ def _with_crops(objective: Objective, crop: str | None, branches: str, augment: 
     if not objective.consistent:
         raise SempartError(
             "crop needs an objective that weighs its terms: set w_eq, w_eq_coarse or w_ncut_crop, "
-            "or take the objective compact or sempart_star"
+            "or take the objective compact or sempart_star (--recipe compact)"
+        )
+    if branches == "coarse" and not (objective.w_ncut_crop or objective.w_eq_coarse):
+        raise SempartError(
+            "branches='coarse' has no fine mask for w_eq: set w_ncut_crop or w_eq_coarse, or leave crop out"
         )
     if branches == "fine":
         raise SempartError(

@@ -110,7 +110,8 @@ def load_training_set(
         ``augment="sempart_star"`` needs :data:`~sempart_core.augment.MARGIN`.
     crop, crops_each : str, int
         Keep so many windows of each photograph as well, drawn once by a rule of
-        :data:`~sempart_core.multiscale.CROPS`; every training on them draws from these.
+        :data:`~sempart_core.multiscale.CROPS`; every training on them draws from these. Which windows
+        are drawn depends on ``batch``: keep it for trainings that are to share an artefact.
     batch : int
         Photographs through the backbone at a time.
     cache : bool

@@ -59,7 +59,9 @@ class Meter:
 class Pass(nn.Module):
     """One forward pass of student and teacher, which are one network (Two Tricks, section 4).
 
-    They are one module because processes that share their gradients expect one forward pass a step.
+    They are one module because processes that share their gradients expect one forward pass a step. The teacher
+    runs in training mode too: the refiner normalises the windows by their own batch, and they enter its running
+    statistics, as in the public code.
     """
 
     def __init__(self, network: nn.Module) -> None:

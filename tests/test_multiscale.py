@@ -259,10 +259,11 @@ def test_new_windows_of_augmented_photographs(tmp_path):
     ("changes", "words"),
     [
         ({"crop": "quarter"}, "unknown crop"),
-        ({"objective": "refined"}, "w_eq"),
+        ({"objective": "refined"}, "--recipe compact"),
         ({"branches": "fine"}, "branches='fine'"),
         ({"crop": "native", "augment": "flip"}, "crop='half'"),
         ({"crops_each": 0}, "crops_each"),
+        ({"branches": "coarse", "objective": Objective.preset("compact", w_ncut_crop=0.0)}, "no fine mask"),
     ],
 )
 def test_bad_arguments(tmp_path, changes, words):
