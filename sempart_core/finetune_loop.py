@@ -62,8 +62,8 @@ class FinetunePlan:
         """What the learning rate is multiplied by at a step, counted from 0."""
         whole = self.steps * self.horizon
         warm = self.warmup * whole
-        if step + 1 < warm:
-            return (step + 1) / warm
+        if step < warm:
+            return min(1.0, (step + 1) / warm)
         if self.schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1.0, whole - warm))))
