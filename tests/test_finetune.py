@@ -1,9 +1,9 @@
 """Fine-tuning a tiny transformer: it is split where it should be, it moves, it continues, it travels as a file."""
 
 import functools
+import inspect
 import itertools
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +17,7 @@ from sempart_core.finetune_data import load_pairs
 from sempart_core.finetune_model import Encoder, Siamese, head, parameter_groups
 from sempart_core.mask_consistency import MaskConsistency
 from sempart_core.methods import METHODS
+from sempart_core.recipes import FINETUNES, finetune_recipe
 from sempart_core.registry import Card
 from sempart_core.samples import Dataset, Sample
 from sempart_core.training_step import TrainingError
@@ -251,6 +252,17 @@ def test_a_folder_with_a_training_is_not_overwritten_nor_mixed(tmp_path):
     pairs = load_pairs(pictures(), tiny(), each=1, size=SIZE, blocks=2, colours="none")
     with pytest.raises(SempartError, match="blocks=2"):
         finetune(pairs, tiny(), out=tmp_path / "u", **QUICK)
+
+
+def test_recipes_name_arguments_of_finetune():
+    for name in FINETUNES:
+        options = finetune_recipe(name, epochs=1)
+        assert (
+            options["epochs"] == 1 and options["optimiser"] == "lars" and "horizon" in finetune_recipe("code")
+        )
+        inspect.signature(finetune).bind([], tiny(), **options)
+    with pytest.raises(SempartError, match="key of a recipe"):
+        finetune_recipe("code", ema=0.9)
 
 
 # --- the tuned backbone ------------------------------------------------------------------------------------
