@@ -21,7 +21,7 @@ from .finetune_data import FreshPairs, PairSet
 from .finetune_model import Siamese, parameter_groups
 from .mask_consistency import PATTERNS, MaskConsistency, collapse_shares, pair_loss
 from .training_files import STATE, load_state, save_state, write_log
-from .training_loop import generator
+from .training_loop import _of_first, generator
 from .training_step import TrainingError
 from .tuned import DELTA, delta_of, step_delta, write_delta
 
@@ -136,7 +136,7 @@ def run(
     if main:
         write_delta(out / DELTA, delta_of(model.encoder, backbone), settings, backbone)
     accelerator.wait_for_everyone()
-    return log
+    return _of_first(accelerator, [log])[0]
 
 
 def steps_of(n: int, batch: int) -> int:
@@ -145,7 +145,10 @@ def steps_of(n: int, batch: int) -> int:
 
 
 def _row(step: int, epoch: int, stepper, terms: dict[str, Tensor], seconds: float) -> dict:
-    """One line of the log: the terms, the pairs selected, and the collapse monitor of the first views."""
+    """One line of the log: the terms, the pairs selected, and the collapse monitor of the first views.
+
+    Of several processes it says what the first one saw.
+    """
     names = ("total", "mask", *PATTERNS, "selected", "iou", "min_iou")
     said = {k: terms[k].item() for k in names}
     near = {f"near_{k}": v for k, v in collapse_shares(terms["m1"]).items()}

@@ -3,6 +3,9 @@
 import functools
 import inspect
 import itertools
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -252,6 +255,39 @@ def test_a_folder_with_a_training_is_not_overwritten_nor_mixed(tmp_path):
     pairs = load_pairs(pictures(), tiny(), each=1, size=SIZE, blocks=2, colours="none")
     with pytest.raises(SempartError, match="blocks=2"):
         finetune(pairs, tiny(), out=tmp_path / "u", **QUICK)
+
+
+TWO = """
+import hashlib, os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from sempart_core import finetune as module
+from test_finetune import QUICK, pictures, tiny
+made = []
+class Seen(module.Siamese):
+    def __init__(self, *args):
+        super().__init__(*args)
+        made.append(self)
+module.Siamese = Seen
+r = module.finetune(pictures(), tiny(), out=sys.argv[2] + "/t", **QUICK | {"epochs": 2, "crops": 1, "batch": 4})
+digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in made[0].parameters())).hexdigest()
+pathlib.Path(sys.argv[2], os.environ["RANK"]).write_text(f"{digest} {len(r.log)} {r.backbone.sha256}")
+"""
+
+
+def test_two_processes_tune_one_backbone(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    tests = pathlib.Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, tmp_path / "two.py", tests, tmp_path],
+        cwd=tests.parent,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / rank).read_text().split() for rank in "01")
+    assert first == second and first[1] == "2" and first[2] != tiny().sha256
 
 
 def test_recipes_name_arguments_of_finetune():
