@@ -34,23 +34,26 @@ DECIDING = (
 #: Seconds to wait for another process before saying so.
 PATIENCE = 5.0
 #: Names of values in those modules that do not count, because the arguments hold what was chosen of them.
-PRESETS = ("CONFIGS", "OBJECTIVES")
+PRESETS = ("CONFIGS", "CONSISTENCY_PRESETS", "OBJECTIVES")
 
 
-def key_of(settings: dict, **more) -> str:
-    """16 hexadecimal digits of everything that decides the weights; ``settings`` and ``more`` become JSON."""
+def key_of(settings: dict, *, deciding: tuple[str, ...] | None = None, **more) -> str:
+    """16 hexadecimal digits of everything that decides the weights; ``settings`` and ``more`` become JSON.
+
+    ``deciding`` are the modules whose code counts, as files of the package; :data:`DECIDING` if None.
+    """
     library = {k: v for k, v in versions().items() if k in ("torch", "timm")}
     if settings.get("augment"):
         library["kornia"] = importlib.metadata.version("kornia")
-    said = {"settings": settings, "versions": library, "source": source_digest(), **more}
+    said = {"settings": settings, "versions": library, "source": source_digest(deciding), **more}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def source_digest() -> str:
-    """Hash of the code of :data:`DECIDING` without comments, docstrings and the values of :data:`PRESETS`."""
+def source_digest(deciding: tuple[str, ...] | None = None) -> str:
+    """Hash of the code of some modules without comments, docstrings and the values of :data:`PRESETS`."""
     digest = hashlib.sha256()
-    for name in DECIDING:
+    for name in deciding or DECIDING:
         tree = ast.parse((pathlib.Path(__file__).parent / name).read_bytes())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)

@@ -42,21 +42,20 @@ def save_epoch(
     """
     epoch = log[-1]["epoch"]
     head.save(head_of(out, epoch))
-    state = {
-        "version": VERSION,
-        "epoch": epoch,
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-        "random": torch.get_rng_state(),
-        "log": log,
-        "settings": json.dumps(settings),
-    }
+    states = {name: part.state_dict() for name, part in parts.items()}
+    save_state(out, log, settings, epoch=epoch, parts=states, random=torch.get_rng_state())
+    write_log(out, log)
+
+
+def save_state(out: pathlib.Path, log: list[dict], settings: dict, **more: Any) -> None:
+    """What a training continues from, in one step; ``more`` are tensors and plain values."""
+    state = {"version": VERSION, **more, "log": log, "settings": json.dumps(settings)}
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
         write_bytes(out / STATE, buffer.getvalue())
     except OSError as e:
         raise SempartError(f"{out}: the state cannot be written ({e.strerror}); make room there") from e
-    write_log(out, log)
 
 
 def write_log(out: pathlib.Path, log: list[dict]) -> None:

@@ -40,6 +40,9 @@ EASY = [
     ("tokencut", {"foreground": "least-corners"}),
     ("tokencut-discovery", {}),
     ("deep-spectral", {"variant": "code"}),
+    ("diffncut", {}),
+    ("diffncut", {"laplacian": "normalized"}),
+    ("diffncut", {"foreground": "least-corners"}),
     ("deep-spectral", {"variant": "code-colour"}),
 ]
 
@@ -93,6 +96,17 @@ def test_seed_is_inside_its_component_and_box():
         assert (p.boxes[:, 0] <= x * CELL).all() and (p.boxes[:, 3] >= (y + 1) * CELL).all()
 
 
+def test_diffncut_inverts_above_one_half_and_returns_further_eigenvectors():
+    f = scene(1)
+    p = METHODS["diffncut"](k=3).predict(f)
+    assert p.eigenvectors.shape == (1, 3, 180) and p.mask.float().mean() <= 0.5
+    assert torch.equal(p.mask.flatten(1), p.eigenvectors[:, 0] > 0) and torch.equal(p.mask, p.soft > 0.5)
+    torch.testing.assert_close(p.eigenvectors @ p.eigenvectors.mT, torch.eye(3)[None], atol=1e-5, rtol=0)
+    assert METHODS["diffncut"].own_tau, "the features' threshold is for graphs of 0 and 1"
+    other = METHODS["diffncut"](tau=0.5).predict(f)
+    assert not torch.allclose(other.eigenvectors, p.eigenvectors[:, :1])
+
+
 def test_self_loops_change_the_graph_not_the_scene():
     f = scene(1, 1.0)
     a = METHODS["tokencut"](self_loops=True).predict(f)
@@ -139,6 +153,8 @@ def test_boxes_stop_at_the_unpadded_image():
         (lambda: METHODS["nope"], "tokencut"),
         (lambda: METHODS["deep-spectral"](variant="x"), "code-colour"),
         (lambda: METHODS["lost"](k=0), "k=0"),
+        (lambda: METHODS["diffncut"](laplacian="x"), "unnormalized"),
+        (lambda: METHODS["diffncut"](temperature=0), "temperature=0"),
         (lambda: METHODS["dino-seg"](mass=1.5), "mass"),
         (lambda: METHODS["dino-seg"](head=9).predict(scene()), "heads 0..2"),
         (lambda: METHODS["tokencut"]().predict(torch.zeros(1, 3, 8, 8)), "backbone"),

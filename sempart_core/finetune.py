@@ -1,0 +1,301 @@
+"""Fine-tuning a backbone on unlabelled photographs with mask consistency (Differentiable NCut, section 3.3).
+
+No label is read. The trainings share everything with :func:`sempart_core.train.train` that they can: states,
+artefacts, the loop of accelerate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import artefacts
+from .backbones import Backbone, load_backbone
+from .crop_pairs import COLOURS, SCALE
+from .errors import SempartError
+from .extraction import Progress
+from .finetune_data import FreshPairs, PairSet, Photos, checked_size, load_pairs
+from .finetune_loop import OPTIMISERS, FinetunePlan, run, settings_of, steps_of
+from .finetune_model import Encoder, Siamese
+from .losses import one_of
+from .mask_consistency import MaskConsistency
+from .paths import ensure
+from .profiles import resolve_device
+from .train import _half, _processes
+from .training_data import content_of
+from .training_files import STATE, load_state
+from .training_loop import SCHEDULES
+from .tuned import DELTA, load_tuned, step_delta
+
+#: Modules that decide the weights, as files of the package.
+DECIDING = (
+    "backbones.py", "crop_pairs.py", "finetune_data.py", "finetune_loop.py", "finetune_model.py", "hooks.py",
+    "images.py", "mask_consistency.py", "ncut_layer.py", "resolvent.py", "tuned.py",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What :func:`finetune` hands back.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Tuned; :func:`~sempart_core.tuned.load_tuned` of ``delta`` gives the same.
+    log : tuple of dict
+        One row a logged step, as in ``log.csv``: ``step``, ``epoch``, ``lr``; ``total`` of both directions and the
+        means of their terms ``mask``, ``horizontal``, ``vertical``, ``uniform``; ``selected`` (share of the
+        pairs), ``iou`` (mean of a pair's), ``min_iou`` as used; the collapse monitor ``near_horizontal``,
+        ``near_vertical``, ``near_uniform`` (shares of masks, see
+        :func:`~sempart_core.mask_consistency.collapse_shares`); ``seconds``.
+    out : Path
+        Folder of ``delta.safetensors``, ``log.csv``, ``state.pt`` and the deltas of ``keep_every``.
+    key : str
+        Name of the artefact, 16 hexadecimal digits; "" if ``out`` was given.
+    loaded : bool
+        Nothing was trained now: the artefact was there.
+    """
+
+    backbone: Backbone
+    log: tuple[dict, ...]
+    out: pathlib.Path
+    key: str = ""
+    loaded: bool = False
+
+    @property
+    def delta(self) -> pathlib.Path:
+        """The difference of the tuned tensors."""
+        return self.out / DELTA
+
+    def after(self, step: int) -> pathlib.Path:
+        """The difference after a step that ``keep_every`` kept."""
+        path = step_delta(self.out, step)
+        if not path.exists():
+            raise SempartError(
+                f"nothing was kept after step {step}: give finetune keep_every={step} or a divisor"
+            )
+        return path
+
+
+def finetune(
+    images: Photos | PairSet,
+    backbone: Backbone | str,
+    *,
+    out: str | os.PathLike | None = None,
+    feature: str | None = None,
+    blocks: int = 4,
+    objective: MaskConsistency | str = "code",
+    projector: bool = True,
+    crops: str | int = "fresh",
+    size: int = 224,
+    colours: str = "dino",
+    scale: tuple[float, float] = SCALE,
+    epochs: int = 2,
+    steps: int | None = None,
+    lr: float = 5e-4,
+    batch: int = 16,
+    optimiser: str = "lars",
+    weight_decay: float = 5e-4,
+    schedule: str = "cosine",
+    warmup: float = 0.1,
+    horizon: float = 1.0,
+    seed: int = 0,
+    amp: str = "auto",
+    resume: bool = False,
+    device: str = "auto",
+    log_every: int = 1,
+    save_every: int = 100,
+    keep_every: int | None = None,
+    progress: Progress | None = None,
+    on_step: Callable[[dict, tuple[Tensor, Tensor]], None] | None = None,
+    skip: Callable[[str], None] | None = None,
+) -> FinetuneResult:
+    """Tune the last blocks of a backbone so that two views of one place are cut alike.
+
+    Equal arguments give equal weights, bit for bit on the CPU with the same number of threads, also if the run
+    was interrupted and resumed. Without ``out`` they train once: the result is kept in the cache under the hash
+    of what made it, and the next call loads it.
+
+    Parameters
+    ----------
+    images : folder, Dataset, sequence of paths, or PairSet
+        Unlabelled photographs. For several trainings on the same fixed pairs load them once, with
+        :func:`~sempart_core.finetune_data.load_pairs`.
+    backbone : Backbone or str
+        Left as it is.
+    out : path, optional
+        Folder for delta, log and state; made if absent.
+    feature : str, optional
+        ``kind@block`` on which the graphs are built; the backbone's default if None (public code: the keys of
+        the last block).
+    blocks : int
+        Length of the tail that is tuned, in blocks (stages of a ResNet). The embedding in front is never tuned.
+    objective : MaskConsistency or str
+        ``code`` or ``paper``: see :data:`~sempart_core.mask_consistency.CONSISTENCY_PRESETS`.
+    projector : bool
+        False trains without it (table 5).
+    crops : "fresh" or int
+        New pairs in each epoch, or so many fixed ones a photograph, which pass through the frozen trunk once.
+    size : int
+        Side of a view in pixels, a multiple of the patch.
+    colours : str
+        A name in :data:`~sempart_core.crop_pairs.COLOURS`.
+    scale : (float, float)
+        Share of the photograph that a crop covers.
+    epochs, steps : int
+        ``steps`` caps the epochs.
+    lr, weight_decay, batch, optimiser
+        5e-4, 5e-4, 256 (ViT-S/16) and ``lars`` in the paper and its code. LARS moves a tensor by ``lr / 1000`` of
+        its norm at each step, so that a few hundred steps need a larger ``lr``, or ``adamw``.
+    schedule : "cosine" or "constant"
+        Of the learning rate, after a linear ``warmup``.
+    warmup, horizon : float
+        ``horizon`` is the length of the schedule in units of this training: the public code plans 10 epochs and
+        takes the second's weights (``epochs=2, horizon=5``). ``warmup`` is a share of that.
+    amp : "auto", "bf16" or "no"
+        Run the encoder in half precision; ``auto`` and ``bf16`` do so on CUDA. Heads and spectra stay in float32.
+    resume : bool
+        Continue after the last state in ``out``; without ``out`` this is done anyway.
+    log_every, save_every : int
+        Steps between two rows of the log, and between two states.
+    keep_every : int, optional
+        Steps between two deltas that are kept (figure S1).
+    progress : callable, optional
+        Wraps each list of steps, with ``desc=`` (``tqdm``).
+    on_step : callable, optional
+        Is given each row of the log, and the masks ``B x h x w`` of the first view and its target.
+    skip : callable, optional
+        Leave unreadable files out; it is given a sentence for each. None: the first one is an error.
+
+    Raises
+    ------
+    TrainingError
+        Features or loss that are not finite; the state on disk is an earlier one.
+    SempartError
+        Bad arguments, a folder that holds a training while ``resume`` is False, or other settings than those of
+        the training to resume.
+    """
+    place, accelerator = _processes(resolve_device(device), "joint", 0)
+    main = accelerator.is_main_process
+    backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
+    objective = MaskConsistency.preset(objective) if isinstance(objective, str) else objective
+    fixed = isinstance(images, PairSet)
+    if fixed:
+        crops, size, colours, scale = images.each, images.size, images.colours, images.scale
+    _check(crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours)
+    _whole(log_every=log_every, save_every=save_every, **({"keep_every": keep_every} if keep_every else {}))
+    checked_size(size, backbone)
+    if fixed and (images.sha256, images.blocks) != (backbone.sha256, blocks):
+        raise SempartError(
+            f"the pairs were loaded for blocks={images.blocks} of weights {images.sha256[:12] or '?'}: give finetune "
+            f"the same backbone and blocks as load_pairs"
+        )
+    encoder = Encoder(backbone, blocks, feature)
+    n = len(images) if fixed else len(_listed(images))
+    whole = epochs * steps_of(n, batch)
+    plan = FinetunePlan(
+        encoder.feature, blocks, objective, projector, 0 if crops == "fresh" else crops, size, colours,
+        tuple(scale), optimiser, lr, weight_decay, batch, epochs, min(whole, steps or whole), schedule, warmup,
+        horizon, seed, _half(amp, place) and place.type == "cuda", keep_every, accelerator.num_processes,
+    )  # fmt: skip
+    content = f"{images.content} {images.seed}" if fixed else content_of(images, skip)
+    settings = settings_of(plan, backbone, content, n)
+    key = ""
+    if out is not None:
+        out = ensure(out, "choose another folder for the training")
+        if (out / STATE).exists() and not resume:
+            raise SempartError(f"{out} holds a training already: resume it, or choose another folder")
+    else:
+        key = artefacts.key_of(
+            {**settings, "log_every": log_every, "feature": plan.feature},
+            deciding=DECIDING,
+            device=place.type,
+        )
+        out = artefacts.place_of(key)
+
+    def bar(items: Sequence, desc: str) -> Iterable:
+        return progress(items, desc=desc) if progress and main else items
+
+    with artefacts.lock(out) if key and main else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        if key and (log := _finished(out)) is not None:
+            return FinetuneResult(load_tuned(backbone, out / DELTA, device=place), tuple(log), out, key, True)
+        if key and main:
+            _discard_broken(out)
+        accelerator.wait_for_everyone()
+        half = None if plan.amp else torch.float32
+        with torch.random.fork_rng(devices=[place.index or 0] if place.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = Siamese(encoder, projector).to(place)
+        if accelerator.num_processes > 1 and place.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        data = images
+        if not fixed and crops == "fresh":
+            data = FreshPairs(
+                images, encoder, size=size, colours=colours, scale=scale, seed=seed, amp=half, skip=skip
+            )
+        elif not fixed:
+            data = load_pairs(
+                images, backbone, each=crops, size=size, blocks=blocks, colours=colours, scale=scale, amp=half,
+                skip=skip, progress=lambda items: bar(items, "trunk"),
+            )  # fmt: skip
+        log = run(
+            plan, data, model, backbone, out, place, accelerator, settings, resume=resume or bool(key),
+            log_every=log_every, save_every=save_every, bar=bar, on_step=on_step,
+        )  # fmt: skip
+    return FinetuneResult(load_tuned(backbone, out / DELTA, device=place), tuple(log), out, key)
+
+
+def _listed(images: Photos) -> Sequence:
+    from .training_data import _found
+
+    return _found(images)
+
+
+def _finished(out: pathlib.Path) -> list[dict] | None:
+    """The log of an artefact that is whole: its delta is written last."""
+    if not (out / DELTA).exists():
+        return None
+    try:
+        return load_state(out)["log"]
+    except SempartError:
+        return None
+
+
+def _discard_broken(out: pathlib.Path) -> None:
+    if (out / STATE).exists():
+        try:
+            load_state(out)
+        except SempartError:
+            (out / STATE).unlink()
+
+
+def _whole(**numbers) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SempartError(f"{name}={value!r}: give a whole number of at least 1")
+
+
+def _check(
+    crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours
+) -> None:
+    _whole(epochs=epochs, batch=batch, **({} if steps is None else {"steps": steps}))
+    if crops != "fresh" and (isinstance(crops, bool) or not isinstance(crops, int) or crops < 1):
+        raise SempartError(f"crops={crops!r}: give 'fresh', or how many fixed pairs a photograph has")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise SempartError(f"seed={seed!r}: give a whole number of at least 0")
+    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf"):
+        raise SempartError(
+            f"lr={lr}, weight_decay={weight_decay}: positive numbers; the paper has 5e-4 for both"
+        )
+    if not 0 <= warmup < 1 or not 1 <= horizon < float("inf"):
+        raise SempartError(f"warmup={warmup} is a share in [0, 1), horizon={horizon} a number of at least 1")
+    one_of(optimiser, "optimiser", OPTIMISERS)
+    one_of(schedule, "schedule", SCHEDULES)
+    one_of(colours, "colours", COLOURS)

@@ -1,0 +1,150 @@
+"""Tuned backbones as files: the differences of the tuned tensors, in half precision."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from .backbones import Backbone, load_backbone
+from .errors import SempartError
+from .records import write_bytes
+
+if TYPE_CHECKING:
+    from .finetune_model import Encoder
+
+DELTA = "delta.safetensors"
+#: What the name of a tuned backbone ends in.
+SUFFIX = "-tuned"
+
+
+def step_delta(out: pathlib.Path, step: int) -> pathlib.Path:
+    """The delta kept after a step, counted from 1."""
+    return out / f"step-{step:06d}.safetensors"
+
+
+@torch.no_grad()
+def delta_of(encoder: Encoder, backbone: Backbone) -> dict[str, Tensor]:
+    """Differences of the trained tensors to the backbone's, float16 on the CPU."""
+    base = dict(backbone.model.named_parameters())
+    return {
+        k: (p.detach().cpu() - base[k].detach().cpu()).half().contiguous() for k, p in encoder.tuned().items()
+    }
+
+
+def write_delta(path: pathlib.Path, delta: Mapping[str, Tensor], settings: dict, backbone: Backbone) -> None:
+    """Write differences, the backbone they belong to, and how they came about."""
+    said = {
+        "backbone": backbone.name,
+        "sha256": backbone.sha256,
+        "feature": settings["feature"],
+        "settings": json.dumps(settings, sort_keys=True),
+    }
+    try:
+        write_bytes(path, safetensors.save(dict(delta), metadata=said))
+    except OSError as e:
+        raise SempartError(f"{path}: cannot be written ({e.strerror}); make room there") from e
+
+
+def read_delta(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The differences, and what the file says of itself.
+
+    Raises
+    ------
+    SempartError
+        No such file, damaged, or not made by :func:`write_delta`.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise SempartError(f"{path}: no such file; give the {DELTA} of a fine-tuning")
+    try:
+        with safe_open(path, "pt") as f:
+            said = f.metadata() or {}
+            delta = {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, OSError) as e:
+        raise SempartError(f"{path}: cannot be read ({e}); make it anew") from e
+    if not {"backbone", "sha256", "feature", "settings"} <= said.keys():
+        raise SempartError(f"{path}: holds no tuned backbone; give the {DELTA} of a fine-tuning")
+    return delta, said
+
+
+def load_tuned(
+    backbone: Backbone | str,
+    file: str | os.PathLike,
+    *,
+    name: str | None = None,
+    device: str | torch.device | None = None,
+) -> Backbone:
+    """A backbone with the tuned tensors of a file.
+
+    Parameters
+    ----------
+    backbone : Backbone or str
+        The one that was tuned; it is left as it is.
+    file : path
+        :data:`DELTA` of a fine-tuning.
+    name : str, optional
+        Of the result; by default the backbone's with :data:`SUFFIX`.
+    device : str, optional
+        Where it computes; that of the backbone if None.
+
+    Returns
+    -------
+    Backbone
+        Its ``sha256`` is that of the original's and of the differences, so that caches of features, records and
+        trained heads never mix the two. Its default feature is the one that was tuned.
+
+    Raises
+    ------
+    SempartError
+        As :func:`read_delta`, or the file belongs to other weights.
+    """
+    delta, said = read_delta(file)
+    backbone = load_backbone(backbone, device or "cpu") if isinstance(backbone, str) else backbone
+    if said["sha256"] != backbone.sha256 or said["backbone"] != backbone.name:
+        raise SempartError(
+            f"{file}: tunes {said['backbone']} (sha256 {said['sha256'][:12]}...), not {backbone.name} "
+            f"({backbone.sha256[:12]}...): give that backbone"
+        )
+    return apply_delta(backbone, delta, said["feature"], name=name, device=device)
+
+
+@torch.no_grad()
+def apply_delta(
+    backbone: Backbone,
+    delta: Mapping[str, Tensor],
+    feature: str,
+    *,
+    name: str | None = None,
+    device: str | torch.device | None = None,
+) -> Backbone:
+    """As :func:`load_tuned`, from the differences themselves."""
+    model = copy.deepcopy(backbone.model)
+    target = dict(model.named_parameters())
+    digest = hashlib.sha256(backbone.sha256.encode())
+    for key in sorted(delta):
+        d = delta[key]
+        if key not in target or target[key].shape != d.shape:
+            raise SempartError(f"the difference of {key} {tuple(d.shape)} does not fit {backbone.name}")
+        target[key].add_(d.to(target[key]))
+        digest.update(f"{key} {tuple(d.shape)} ".encode() + d.cpu().half().numpy().tobytes())
+    extra = {**backbone.card.extra, "feature": feature, "tau": backbone.card.extra["taus"].get(feature)}
+    card = replace(
+        backbone.card,
+        name=name or backbone.name + SUFFIX,
+        what=f"{backbone.card.what}; then fine-tuned with mask consistency",
+        extra=extra,
+    )
+    # Without a hash of the original nothing tells two networks apart, and the cache of features stays off.
+    out = Backbone(model, card, digest.hexdigest() if backbone.sha256 else "")
+    return out.to(device if device is not None else backbone.device)
