@@ -185,6 +185,7 @@ def test_without_arguments_it_is_the_shipped_head_at_its_own_size_and_feature(sh
     assert found.metrics["iou"] > 0.95
     assert (said["size"], said["feature"], said["tau"]) == (112, "tokens@0", 0.45)
     assert said["params"] == {
+        "batch_norm": "running",
         "branch": "fine",
         "foreground": "least-corners",
         "head": METHODS["sempart"](red_head()).head,
