@@ -30,6 +30,7 @@ ROWS = {
             "shipped head, coarse",
             "shipped head, fine",
             "shipped head, coarse + bilateral",
+            "shipped head, coarse + bilateral at half size",
         ),
         "head-masks",
     ),
