@@ -322,7 +322,7 @@ save(rows)
 # {measured}`diffncut-speed/784 nodes: iterative/backward_ms|.1f` ms beside
 # {measured}`diffncut-speed/784 nodes: iterative/forward_ms|.1f` ms forward. The paper's observation about the pseudo-inverse is
 # seen as well: {measured}`diffncut-speed/784 nodes: pseudo-inverse/backward_ms|.0f` ms backward against
-# {measured}`diffncut-speed/784 nodes: closed form/backward_ms|.0f` ms. In both of these ways the forward pass is what remains to be paid for, and
+# {measured}`diffncut-speed/784 nodes: closed form/backward_ms|.0f` ms. With the closed form the forward pass is what remains to be paid for, and
 # that is what the iteration saves.
 #
 # Memory follows the same order: the closed form keeps all eigenvectors of a graph until the backward pass, as many numbers
