@@ -133,8 +133,10 @@ def rows_of(binned, table, suffix=""):
     """A record a bin and setting, with the number of scenes in the bin."""
     out = []
     for name, b in binned.items():
-        (like,) = cells["both" if name not in cells else name].runs[0].records(table, "x", only=["iou"])
-        params = {"seeds": len(SEEDS), "setting": name}
+        runs = cells["shipped-GF" if name == "GF-shipped" else name].runs
+        (like,) = runs[0].records(table, "x", only=["iou"])
+        params = {k: v for k, v in like.params.items() if k not in ("head", "head_name")}
+        params |= {"seeds": len(runs), "setting": name}
         for k in occupied:
             said = f"{EDGES[k]:.2f} to {EDGES[k + 1]:.2f}"
             out.append(
