@@ -376,8 +376,8 @@ for control, text in {
 #
 # *Thin structures.* The correlation of thinness with the gain is {measured}`two-tricks-controls/thin/crop|+.2f ci` for crop,
 # {measured}`two-tricks-controls/thin/GF|+.2f ci` for the filter and {measured}`two-tricks-controls/thin/both|+.2f ci` for both. That
-# thin objects gain more {glue:text}`tricks-thin-crop` for the crop and {glue:text}`tricks-thin-gf` for the filter. A guided filter averages
-# over a window of 19 by 19 pixels, of which a thin part fills little, and its guide is the mean of the colours.
+# the change is higher for thin objects {glue:text}`tricks-thin-crop` for the crop and {glue:text}`tricks-thin-gf` for the filter. Where a
+# trick lowers the IoU at every size, "higher" is a smaller loss; {numref}`tab-two-tricks-fifths` says which it is.
 #
 # *Size.* {measured}`two-tricks-controls/size/crop|+.2f ci`, {measured}`two-tricks-controls/size/GF|+.2f ci` and
 # {measured}`two-tricks-controls/size/both|+.2f ci`. The exercise shows that a correlation below 0 is what any shift of outlines
@@ -387,7 +387,7 @@ for control, text in {
 # {measured}`two-tricks-controls/contrast/both|+.2f ci`: the filter reads the photograph at the outline, the crop only in training.
 #
 # *Clutter.* {measured}`two-tricks-controls/clutter/crop|+.2f ci`, {measured}`two-tricks-controls/clutter/GF|+.2f ci` and
-# {measured}`two-tricks-controls/clutter/both|+.2f ci`: edges of the ground attract a filtered outline as edges of the object do.
+# {measured}`two-tricks-controls/clutter/both|+.2f ci`: edges of the ground could attract a filtered outline as edges of the object do.
 #
 # ## What inside the crop matters
 #
