@@ -474,7 +474,7 @@ save(rows)
 # ```{paper-table} sempart-3-parts
 # :name: tab-sempart-3-parts
 # :profiles: demo
-# :metrics: merged boxes, area of the mask, components
+# :metrics: merged boxes; area of the mask; components
 # :caption: What a higher threshold changes in the masks of the discovery scenes: share of the boxes that hold half of two objects or more, among scenes with two at least; share of the frame inside the mask; components of at least 1 % of the frame. Means over three seeds.
 # ```
 

@@ -82,7 +82,8 @@ class PaperTable(TableDirective):
 
     Options
     -------
-    metrics, datasets, profiles : words; default: all that the rows have, in their order
+    metrics, datasets, profiles : words; default: all that the rows have, in their order. Metrics whose names have
+        spaces are separated by ``;``
     rows : rows to show, in this order, one a line (or separated by ``;``)
     optional-rows : those of them that need something not everybody has; they may be absent
     optional : the table may have no row at all (its profile was not run); it then says "not run here"
@@ -127,7 +128,8 @@ class PaperTable(TableDirective):
                             "/".join(key), location=self.get_location())  # fmt: skip
             ours[key] = r
         own_cols = list(dict.fromkeys((r["profile"], r["dataset"]) for r in rows))
-        metrics = words(self.options.get("metrics", "")) or list(dict.fromkeys(r["metric"] for r in rows))
+        asked = self.options.get("metrics", "")
+        metrics = (lines(asked) if ";" in asked else words(asked)) or list(dict.fromkeys(r["metric"] for r in rows))
         own = [
             (p, d, m) for p, d in own_cols for m in metrics if any((p, d, m, r["row"]) in ours for r in rows)
         ]
