@@ -29,7 +29,7 @@ from .records import write_bytes, write_text
 WORKING_SIDE = 512
 
 #: Parameters for a cut-out: the guide sees colour, so that an object as bright as its ground has an edge; the
-#: bilateral solver works at half the size, which is quicker and no worse (chapter "A head that ships").
+#: bilateral solver works at half the size, quicker and no worse on photographs (chapter "A head that ships").
 REFINE = {"guided": {"guide": "color"}, "bilateral": {"subsample": 2}}
 
 #: Regions smaller than this share of the photograph get no box.
