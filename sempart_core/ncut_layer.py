@@ -185,7 +185,7 @@ class _Fiedler(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g: Tensor):
         W, out, z, values, d = ctx.saved_tensors
-        k, normalised, tol, guard, degenerate = ctx.options
+        k, normalised, tol, guard, degenerate = ctx.options  # noqa: RUF059
         if torch.is_grad_enabled():
             L = laplacian_of(W, normalised)
             p = _bordered(L, out, g)
