@@ -107,7 +107,9 @@ def test_a_tie_of_the_wanted_eigenvalue_is_reported(solver):
     assert torch.allclose(a[1], gradient(W[1:], g, solver=solver)[0], atol=1e-8)
     with pytest.raises(SempartError, match="within 1e-09"):
         gradient(W, g, solver=solver, degenerate="raise")
-    two = torch.block_diag(torch.ones(4, 4), torch.ones(5, 5)).double()  # lambda_2 = 0 ties with the trivial one
+    two = torch.block_diag(
+        torch.ones(4, 4), torch.ones(5, 5)
+    ).double()  # lambda_2 = 0 ties with the trivial one
     with pytest.warns(DegenerateWarning):
         gradient(two, g, solver=solver)
     gradient(two, g, solver=solver, degenerate="ignore")

@@ -129,7 +129,9 @@ class PaperTable(TableDirective):
             ours[key] = r
         own_cols = list(dict.fromkeys((r["profile"], r["dataset"]) for r in rows))
         asked = self.options.get("metrics", "")
-        metrics = (lines(asked) if ";" in asked else words(asked)) or list(dict.fromkeys(r["metric"] for r in rows))
+        metrics = (lines(asked) if ";" in asked else words(asked)) or list(
+            dict.fromkeys(r["metric"] for r in rows)
+        )
         own = [
             (p, d, m) for p, d in own_cols for m in metrics if any((p, d, m, r["row"]) in ours for r in rows)
         ]
