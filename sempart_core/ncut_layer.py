@@ -97,9 +97,7 @@ def ncut_eigenvector(
     if W.ndim not in (2, 3) or W.shape[-1] != W.shape[-2]:
         raise SempartError(f"W has shape {tuple(W.shape)}: give B x N x N or N x N")
     if not 1 <= k < W.shape[-1]:
-        raise SempartError(
-            f"k={k}: a graph of {W.shape[-1]} nodes has {W.shape[-1] - 1} non-trivial eigenvectors"
-        )
+        raise SempartError(f"k={k}: a graph of {W.shape[-1]} nodes has {W.shape[-1] - 1} non-trivial eigenvectors")  # fmt: skip
     normalised = laplacian == "normalized"
     with torch.autocast(W.device.type, enabled=False):  # an eigenproblem in half precision is none
         W = W.float() if W.dtype.itemsize < 4 else W
@@ -171,9 +169,7 @@ class _Closed(torch.autograd.Function):
 
 class _Fiedler(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx, W: Tensor, k: int, normalised: bool, tol: float, guard: float, degenerate: str
-    ) -> Tensor:
+    def forward(ctx, W: Tensor, k: int, normalised: bool, tol: float, guard: float, degenerate: str) -> Tensor:  # fmt: skip
         found = fiedler(
             W, k=k, solver="lanczos", tol=tol, laplacian=LAPLACIANS[not normalised], check=False
         )  # the caller's graph is symmetric by contract; a look at every entry costs as much as two products
