@@ -341,17 +341,16 @@ glue("verdict-first", changed[f"{first} + bilateral"].verdict())
 #
 # Verdicts on this profile for the three trainings with windows, behind the bilateral solver and in the order of the rows:
 # {glue:text}`verdict-windows`. A window holds another part of the scene: the object may fill it or be absent, and the
-# normalized cut of its graph is then another cut; {doc}`72_multiscale_consistency` measures how often. Windows are adopted
-# only if they come out *higher* on photographs; they were not, so the shipped head is trained without them, as
-# in the edition before.
+# normalized cut of its graph is then another cut; {doc}`72_multiscale_consistency` measures how often. Windows would be adopted
+# if they came out *higher* on photographs, which nothing measured here says; the shipped head is trained without them, as in the
+# edition before. Where the profile `photos` was run for this section, its columns stand beside.
 #
 # The last two rows are about a trap. The folder of photographs is sorted by class, and its first ones are nearly all animals, as is the
 # test list of the profile `photos`. Trained on the first 400
-# photographs instead of as many spread over the folder, the same recipe changes by
-# {measured}`head-windows/no windows, the first of the folder + bilateral/iou_change@voc2012_animals-saliency@photos|+.3f ci` there
-# (this profile: {glue:text}`verdict-first`). The choice of unlabelled photographs is a label too where it follows the classes. The
+# photographs instead of as many spread over the folder, a recipe may look better there without being better; the last two rows are the
+# test (this profile: {glue:text}`verdict-first`). The choice of unlabelled photographs is a label too where it follows the classes. The
 # ablations of {doc}`64_sempart_ablations`, {doc}`65_sempart_losses` and {doc}`73_two_tricks_ablation` on photographs take the
-# first 400 and compare among themselves only.
+# first ones of the folder and compare among themselves only.
 #
 # ## Its failures
 #
