@@ -55,7 +55,7 @@ smoke, paper = cfg.name == "smoke", cfg.dataset == "paper"
 backbone = load_backbone("dino_vits8" if paper else "dinov2_vits14_reg_mri", device=cfg.device)
 SIZE = 320 if paper else cfg.size
 method = METHODS["tokencut"](foreground="least-corners")
-data = of_profile(cfg, "masks", limit=None if paper else 100)[0]
+data = of_profile(cfg, "masks", limit=None if paper else 40)[0]
 features = extract_dataset(data, backbone, size=SIZE, keep_images=False)
 
 # %% [markdown]
@@ -234,7 +234,7 @@ glue(
 # :name: fig-guided-sweep
 # :alt: Heat map of mean IoU with a row for each radius of the guided filter and a column for each eps, numbers printed in the cells.
 #
-# IoU of TokenCut with least corners after the guided filter with the mean of RGB as guide, first 100 demo test scenes.
+# IoU of TokenCut with least corners after the guided filter with the mean of RGB as guide, first 40 demo test scenes.
 # ```
 #
 # {glue:text}`sweep-monotone`. The best cell has radius {glue:text}`sweep-best-radius` and
@@ -276,7 +276,7 @@ for row, name in {"luminance": "luminance", "colour": "colour", "mean, not clamp
 # :name: tab-guided-guide
 # :profiles: demo
 # :metrics: iou, max_f, iou_change, p_holm
-# :caption: Guides of the guided filter, radius 9 and $\epsilon = 10^{-3}$ where nothing is said. Difference: to the mean of RGB, with a bootstrap interval over images, the first 100 demo test scenes.
+# :caption: Guides of the guided filter, radius 9 and $\epsilon = 10^{-3}$ where nothing is said. Difference: to the mean of RGB, with a bootstrap interval over images, the first 40 demo test scenes.
 # ```
 #
 # Verdicts against the mean: luminance {glue:text}`guide-luminance`, by
