@@ -30,7 +30,6 @@ ROWS = {
             "shipped head, coarse",
             "shipped head, fine",
             "shipped head, coarse + bilateral",
-            "shipped head, coarse + bilateral at half size",
         ),
         "head-masks",
     ),
