@@ -4,13 +4,12 @@ import functools
 import inspect
 import itertools
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 from colour_backbone import scene
+from ranks import on_two_processes
 
 from sempart_core import SempartError
 from sempart_core.backbones import Backbone
@@ -258,8 +257,9 @@ def test_a_folder_with_a_training_is_not_overwritten_nor_mixed(tmp_path):
 
 
 TWO = """
-import hashlib, os, pathlib, sys
+import os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
+from ranks import digest
 from sempart_core import finetune as module
 from test_finetune import QUICK, pictures, tiny
 made = []
@@ -269,23 +269,14 @@ class Seen(module.Siamese):
         made.append(self)
 module.Siamese = Seen
 r = module.finetune(pictures(), tiny(), out=sys.argv[2] + "/t", **QUICK | {"epochs": 2, "crops": 1, "batch": 4})
-digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in made[0].parameters())).hexdigest()
-pathlib.Path(sys.argv[2], os.environ["RANK"]).write_text(f"{digest} {len(r.log)} {r.backbone.sha256}")
+said = digest(made[0].parameters())
+pathlib.Path(sys.argv[2], os.environ["RANK"]).write_text(f"{said} {len(r.log)} {r.backbone.sha256}")
 """
 
 
 def test_two_processes_tune_one_backbone(tmp_path):
     (tmp_path / "two.py").write_text(TWO)
-    tests = pathlib.Path(__file__).parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, tmp_path / "two.py", tests, tmp_path],
-        cwd=tests.parent,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr
+    on_two_processes(tmp_path / "two.py", pathlib.Path(__file__).parent, tmp_path)
     first, second = ((tmp_path / rank).read_text().split() for rank in "01")
     assert first == second and first[1] == "2" and first[2] != tiny().sha256
 

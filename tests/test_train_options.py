@@ -1,15 +1,12 @@
 """The choices of a training: which branches learn what, averages, augmentation, artefacts, processes."""
 
 import dataclasses
-import os
 import pathlib
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 from colour_backbone import ColourBackbone, register
+from ranks import on_two_processes
 from test_train import QUICK, SMALL, boxes, own_cache, pictures, same, weights  # noqa: F401
 
 from sempart_core import SempartError, artefacts, plots, training_loop
@@ -375,36 +372,13 @@ def test_photographs_loaded_otherwise_are_refused(tmp_path):
 # --- several processes ---------------------------------------------------------------------------------------
 
 RANK = """
-import hashlib, os, pathlib, sys
+import sys
 sys.path.insert(0, sys.argv.pop(1))
-seen = pathlib.Path(sys.argv.pop(1))
 from colour_backbone import register; register()
-from sempart_core import cli, training_loop
-follow = training_loop._follow
-def look(parts):
-    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in parts["model"].parameters()))
-    with open(seen / os.environ["RANK"], "a") as f:
-        f.write(digest.hexdigest() + "\\n")
-    follow(parts)
-training_loop._follow = look
+from ranks import note_each_step; note_each_step(sys.argv.pop(1))
+from sempart_core import cli
 cli.main()
 """
-
-
-def on_two_processes(script, *arguments):
-    """What the script says on two processes: standard output and errors."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
-    with subprocess.Popen(
-        [*command, *arguments], cwd=pathlib.Path(__file__).parents[1], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, process_group=0,
-    ) as both:  # fmt: skip
-        try:
-            said, errors = both.communicate(timeout=400)
-        except subprocess.TimeoutExpired:
-            os.killpg(both.pid, signal.SIGKILL)  # the workers too
-            raise
-    assert both.returncode == 0, errors
-    return said, errors
 
 
 def photographs(folder, n=9):
