@@ -27,10 +27,10 @@ from .losses import one_of
 from .mask_consistency import MaskConsistency
 from .paths import ensure
 from .profiles import resolve_device
-from .train import _half, _processes
-from .training_data import content_of
+from .training_data import content_of, photographs
 from .training_files import STATE, load_state
 from .training_loop import SCHEDULES
+from .training_setup import in_half, processes, whole
 from .tuned import DELTA, load_tuned, step_delta
 
 #: Modules that decide the weights, as files of the package.
@@ -181,7 +181,7 @@ def finetune(
         Bad arguments, a folder that holds a training while ``resume`` is False, or other settings than those of
         the training to resume.
     """
-    place, accelerator = _processes(resolve_device(device), "joint", 0)
+    place, accelerator = processes(resolve_device(device), unused=False)
     main = accelerator.is_main_process
     backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
     objective = MaskConsistency.preset(objective) if isinstance(objective, str) else objective
@@ -189,7 +189,7 @@ def finetune(
     if fixed:
         crops, size, colours, scale = images.each, images.size, images.colours, images.scale
     _check(crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours)
-    _whole(log_every=log_every, save_every=save_every, **({"keep_every": keep_every} if keep_every else {}))
+    whole(log_every=log_every, save_every=save_every, **({"keep_every": keep_every} if keep_every else {}))
     checked_size(size, backbone)
     if fixed and (images.sha256, images.blocks) != (backbone.sha256, blocks):
         raise SempartError(
@@ -197,12 +197,12 @@ def finetune(
             f"the same backbone and blocks as load_pairs"
         )
     encoder = Encoder(backbone, blocks, feature)
-    n = len(images) if fixed else len(_listed(images))
-    whole = epochs * steps_of(n, batch)
+    n = len(images) if fixed else len(photographs(images))
+    full = epochs * steps_of(n, batch)
     plan = FinetunePlan(
         encoder.feature, blocks, objective, projector, 0 if crops == "fresh" else crops, size, colours,
-        tuple(scale), optimiser, lr, weight_decay, batch, epochs, min(whole, steps or whole), schedule, warmup,
-        horizon, seed, _half(amp, place) and place.type == "cuda", keep_every, accelerator.num_processes,
+        tuple(scale), optimiser, lr, weight_decay, batch, epochs, min(full, steps or full), schedule, warmup,
+        horizon, seed, in_half(amp, place) and place.type == "cuda", keep_every, accelerator.num_processes,
     )  # fmt: skip
     content = f"{images.content} {images.seed}" if fixed else content_of(images, skip)
     settings = settings_of(plan, backbone, content, n)
@@ -252,12 +252,6 @@ def finetune(
     return FinetuneResult(load_tuned(backbone, out / DELTA, device=place), tuple(log), out, key)
 
 
-def _listed(images: Photos) -> Sequence:
-    from .training_data import _found
-
-    return _found(images)
-
-
 def _finished(out: pathlib.Path) -> list[dict] | None:
     """The log of an artefact that is whole: its delta is written last."""
     if not (out / DELTA).exists():
@@ -276,20 +270,13 @@ def _discard_broken(out: pathlib.Path) -> None:
             (out / STATE).unlink()
 
 
-def _whole(**numbers) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SempartError(f"{name}={value!r}: give a whole number of at least 1")
-
-
 def _check(
     crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours
 ) -> None:
-    _whole(epochs=epochs, batch=batch, **({} if steps is None else {"steps": steps}))
+    whole(epochs=epochs, batch=batch, **({} if steps is None else {"steps": steps}))
     if crops != "fresh" and (isinstance(crops, bool) or not isinstance(crops, int) or crops < 1):
         raise SempartError(f"crops={crops!r}: give 'fresh', or how many fixed pairs a photograph has")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise SempartError(f"seed={seed!r}: give a whole number of at least 0")
+    whole(0, seed=seed)
     if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf"):
         raise SempartError(
             f"lr={lr}, weight_decay={weight_decay}: positive numbers; the paper has 5e-4 for both"

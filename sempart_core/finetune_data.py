@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from .crop_pairs import SCALE, crop_pairs
 from .errors import SempartError
 from .finetune_model import Encoder
 from .samples import Dataset, Sample
-from .training_data import HALF, _found, _readable, content_of
+from .training_data import HALF, Content, photographs, readable
 from .training_loop import seed_of
 
 Photos = str | os.PathLike | Dataset | Sequence[Sample | str | os.PathLike]
@@ -87,10 +87,14 @@ class PairSet:
         """The first ``n`` photographs; they count as other photographs in the name of an artefact."""
         if not 1 <= n <= len(self):
             raise SempartError(f"n={n}: the set has {len(self)} photographs")
-        return PairSet(
-            self.x[:n], self.boxes[:n], self.flips[:n], self.names[:n], self.size, self.blocks, self.colours,
-            self.scale, self.sha256, f"{self.content} {n}", self.seed,
-        )  # fmt: skip
+        return replace(
+            self,
+            x=self.x[:n],
+            boxes=self.boxes[:n],
+            flips=self.flips[:n],
+            names=self.names[:n],
+            content=f"{self.content} {n}",
+        )
 
 
 class FreshPairs:
@@ -117,7 +121,7 @@ class FreshPairs:
         amp: torch.dtype | None,
         skip: Callable[[str], None] | None = None,
     ) -> None:
-        self.found = _found(photos)
+        self.found = photographs(photos)
         self.encoder, self.size, self.colours, self.scale = encoder, size, colours, scale
         self.seed, self.amp, self.skip = seed, amp, skip
 
@@ -128,7 +132,7 @@ class FreshPairs:
         """As :meth:`PairSet.batch`; an unreadable file is left out with a sentence to ``skip``, or is an error."""
         pictures, seeds = [], []
         for i in index.tolist():
-            for _, picture in _readable(self.found, range(i, i + 1), self.skip):
+            for _, picture in readable(self.found, range(i, i + 1), self.skip):
                 pictures.append(picture)
                 seeds.append(seed_of(self.seed, epoch, i))
         if not pictures:
@@ -179,15 +183,18 @@ def load_pairs(
         raise SempartError(f"each={each!r}: give a whole number of pairs of at least 1")
     last = f"tokens@{backbone.depth - 1}"  # any feature of the tail has the same trunk
     encoder = Encoder(backbone, blocks, last)
-    found = _found(photos)
+    found = photographs(photos)
+    content = Content(found)
     parts: list[Batch] = []
     names: list[str] = []
     starts = range(0, len(found), batch)
     for start in progress(starts) if progress else starts:
         some = range(start, min(start + batch, len(found)))
-        read = [(i, *r) for i in some for r in _readable(found, range(i, i + 1), skip)]
+        read = [(i, *r) for i in some for r in readable(found, range(i, i + 1), skip)]
         if not read:
             continue
+        for _, name, picture in read:
+            content.add(name, picture)
         made = []
         for k in range(each):
             seeds = [seed_of(seed, k, i) for i, _, _ in read]
@@ -203,7 +210,7 @@ def load_pairs(
     x, boxes, flips = (torch.cat(t) for t in zip(*parts, strict=True))
     return PairSet(
         x, boxes, flips, tuple(names), size, blocks, colours, tuple(scale), backbone.sha256,
-        content_of(photos, skip), seed,
+        content.hexdigest(), seed,
     )  # fmt: skip
 
 

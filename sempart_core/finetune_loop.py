@@ -21,7 +21,7 @@ from .finetune_data import FreshPairs, PairSet
 from .finetune_model import Siamese, parameter_groups
 from .mask_consistency import PATTERNS, MaskConsistency, collapse_shares, pair_loss
 from .training_files import STATE, load_state, save_state, write_log
-from .training_loop import _of_first, generator
+from .training_loop import generator, of_first
 from .training_step import TrainingError
 from .tuned import DELTA, delta_of, step_delta, write_delta
 
@@ -136,7 +136,7 @@ def run(
     if main:
         write_delta(out / DELTA, delta_of(model.encoder, backbone), settings, backbone)
     accelerator.wait_for_everyone()
-    return _of_first(accelerator, [log])[0]
+    return of_first(accelerator, [log])[0]
 
 
 def steps_of(n: int, batch: int) -> int:

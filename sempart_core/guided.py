@@ -93,7 +93,7 @@ def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3, 
     ------
     SempartError
         Sizes differ, the guide has neither one nor three channels, ``p`` is not of a floating
-        point type, or radius, eps or subsample is not positive.
+        point type, eps is not positive, or radius or subsample is no whole number of at least 1.
 
     Notes
     -----
@@ -108,8 +108,13 @@ def guided_filter(guide: Tensor, p: Tensor, radius: int = 9, eps: float = 1e-3, 
         raise SempartError(f"a guide of {guide.shape[1]} channels: give 1 (grey) or 3 (colour)")
     if not p.is_floating_point():
         raise SempartError(f"a mask of type {p.dtype} cannot hold the result: give p.float()")
-    if radius < 1 or eps <= 0 or subsample < 1:
-        raise SempartError(f"radius {radius}, eps {eps} and subsample {subsample} must be positive")
+    for name, value in {"radius": radius, "subsample": subsample}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SempartError(f"{name}={value!r}: give a whole number of at least 1")
+    if not 0 < eps < float("inf"):
+        raise SempartError(f"eps={eps!r}: give a positive number; Two Tricks has 1e-3")
+    if p.dtype.itemsize < 4:  # sums over a window do not fit half precision
+        return guided_filter(guide.float(), p.float(), radius, eps, subsample).to(p.dtype)
     guide = guide.to(p.dtype)
     if subsample > 1:
         size = [-(-n // subsample) for n in p.shape[-2:]]

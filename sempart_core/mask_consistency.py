@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from .errors import SempartError
 from .losses import one_of
-from .ncut_layer import LAPLACIANS, ncut_eigenvector
+from .ncut_layer import ncut_eigenvector
+from .spectral import LAPLACIANS
 
 #: ``code``: the first mask is the prediction, the second a constant target, the usual order. ``printed``: equation
 #: 10 to the letter, where the first mask is the target, through which alone the gradient flows.

@@ -17,13 +17,12 @@ from torch.nn import functional as F
 
 from . import resolvent
 from .errors import SempartError
-from .spectral import fiedler
+from .spectral import LAPLACIANS, fiedler
 
 #: Distance to another eigenvalue below which the closed form treats both as one (supplement, section 1).
 GUARD = 1e-9
 #: What to do where lambda_2 is not simple, so that no derivative exists.
 DEGENERATE = ("warn", "raise", "ignore")
-LAPLACIANS = ("normalized", "unnormalized")
 
 
 class DegenerateWarning(RuntimeWarning):

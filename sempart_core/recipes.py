@@ -1,10 +1,9 @@
-"""Whole trainings by name: keyword arguments of :func:`~sempart_core.train.train` and of ``finetune``."""
+"""Whole trainings by name: keyword arguments of :func:`~sempart_core.train.train`."""
 
 from __future__ import annotations
 
 import inspect
 
-from .finetune import finetune
 from .losses import one_of
 from .train import train
 
@@ -56,38 +55,3 @@ def recipe(name: str, **changes) -> dict:
         fewer = out["epochs"] - 1 if isinstance(out["epochs"], int) else 0  # train refuses what is no number
         out["coarse_epochs"] = 0 if alone else min(out["coarse_epochs"], fewer)
     return out
-
-
-_DIFFNCUT = {
-    "blocks": 12,
-    "crops": "fresh",
-    "size": 224,
-    "optimiser": "lars",
-    "lr": 5e-4,
-    "batch": 256,
-    "epochs": 2,
-}
-
-#: Fine-tunings of Differentiable NCut, of all blocks of a ViT-S/16 (a batch of 64 for patches of 8). ``paper``: section
-#: 4, "Training details". ``code``: the public code (protocols 1.9), whose schedule is made for ten epochs and whose
-#: colours change more than DINO's; it also tunes the embedding in front of the blocks.
-FINETUNES: dict[str, dict] = {
-    "paper": {**_DIFFNCUT, "objective": "paper", "colours": "dino"},
-    "code": {
-        **_DIFFNCUT,
-        "objective": "code",
-        "colours": "code",
-        "weight_decay": 5e-4,
-        "warmup": 0.1,
-        "horizon": 5.0,
-    },
-}
-
-
-def finetune_recipe(name: str, **changes) -> dict:
-    """As :func:`recipe`, for :func:`~sempart_core.finetune.finetune`: ``finetune(images, backbone, **...)``."""
-    one_of(name, "recipe", FINETUNES)
-    known = [k for k, p in inspect.signature(finetune).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for key in changes:
-        one_of(key, "key of a recipe", known)
-    return {**FINETUNES[name], **changes}

@@ -22,6 +22,7 @@ from .errors import SempartError
 
 #: Below this many nodes a dense factorisation is as quick as the iteration (tests/benchmarks).
 DENSE_BELOW = 48
+LAPLACIANS = ("normalized", "unnormalized")
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def fiedler(
         raise SempartError("fiedler needs exactly one of W and features")
     if solver not in ("auto", "lanczos", "dense"):
         raise SempartError(f"unknown solver {solver!r}; choose one of: auto, lanczos, dense")
-    if laplacian not in ("normalized", "unnormalized"):
-        raise SempartError(f"unknown laplacian {laplacian!r}; choose one of: normalized, unnormalized")
+    if laplacian not in LAPLACIANS:
+        raise SempartError(f"unknown laplacian {laplacian!r}; choose one of: {', '.join(LAPLACIANS)}")
     normalised = laplacian == "normalized"
     implicit = None
     if features is not None:

@@ -13,27 +13,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from . import artefacts
-from .augment import AUGMENTATIONS, MARGIN
+from .augment import MARGIN
 from .backbones import Backbone, load_backbone
 from .errors import SempartError
 from .extraction import Progress
 from .losses import one_of
 from .models import Sempart, SempartConfig
-from .multiscale import CROPS
 from .objective import Objective
 from .paths import ensure
 from .profiles import resolve_device
 from .training_data import TrainingSet, content_of, load_training_set
 from .training_files import HEAD, STATE, head_of
-from .training_loop import COLLAPSED, OPTIMISERS, SCHEDULES, Plan, run
+from .training_loop import COLLAPSED, OPTIMISERS, Plan, run
+from .training_setup import check, check_set, in_half, processes, with_crops
 from .training_step import BRANCHES, CONSTANT, TrainingError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from .samples import Sample
 
 __all__ = ["BRANCHES", "COLLAPSED", "CONSTANT", "OPTIMISERS", "TrainResult", "TrainingError", "train"]
@@ -192,8 +188,10 @@ def train(
         Bad arguments, a folder that holds a training while ``resume`` is False, other settings than those
         of the training to resume, or as :func:`~sempart_core.training_data.load_training_set`.
     """
-    _check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, augment, steps)
-    place, accelerator = _processes(resolve_device(device), branches, coarse_epochs)
+    check(epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, augment, steps)
+    # The refiner has no gradient while the coarse branch trains alone, the coarse layer none without it.
+    unused = branches in ("coarse", "fine") or coarse_epochs > 0
+    place, accelerator = processes(resolve_device(device), unused)
     main = accelerator.is_main_process
     backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
     layer = feature or backbone.default_layer
@@ -210,17 +208,17 @@ def train(
             "branches='fine' has no coarse mask for this objective's target, so nothing smooths the fine one: "
             "choose an objective with GTV-fine, such as compact (--recipe compact)"
         )
-    objective = _with_crops(objective, crop, branches, augment)
+    objective = with_crops(objective, crop, branches, augment)
     one_of(optimiser := optimiser or "paper", "optimiser", OPTIMISERS)
     plan = Plan(
         config.change(patch=backbone.patch), objective, optimiser, epochs, lr, batch, seed, branches,
-        coarse_epochs, schedule, ema, augment, crop, crops_each if crop and not augment else 0, _half(amp, place), steps, held_out,
+        coarse_epochs, schedule, ema, augment, crop, crops_each if crop and not augment else 0, in_half(amp, place), steps, held_out,
         accelerator.num_processes,
     )  # fmt: skip
     pixels = branches != "coarse" or augment is not None
     margin = MARGIN if augment == "sempart_star" else None
     if isinstance(images, TrainingSet):
-        _check_set(
+        check_set(
             images, backbone, layer, size, pixels, margin, None if augment else plan.crop, plan.crops_each
         )
     key = ""
@@ -262,23 +260,6 @@ def train(
     return TrainResult(model, tuple(log), best, out, key)
 
 
-def _processes(device: str, branches: str, coarse_epochs: int) -> tuple[torch.device, Accelerator]:
-    """The device of this process, and what it shares with those that ``torchrun`` started beside it."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    # The refiner has no gradient while the coarse branch trains alone, the coarse layer none without it.
-    unused = branches in ("coarse", "fine") or coarse_epochs > 0
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
-    # Alone, every tensor is placed here, and accelerate's notion of a device, one a process, is not used.
-    accelerator = Accelerator(
-        cpu=not alone and device == "cpu",
-        mixed_precision="no",  # the loss decides what runs in bfloat16
-        step_scheduler_with_optimizer=False,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-    )
-    return torch.device(device) if alone else accelerator.device, accelerator
-
-
 def _once(skip: Callable[[str], None]) -> Callable[[str], None]:
     """``skip``, given each sentence once: a photograph is read for the key and again for its features."""
     said: set[str] = set()
@@ -297,85 +278,3 @@ def _silent(sentence: str) -> None:
 
 def _of_dim(plan: Plan, dim: int) -> Plan:
     return replace(plan, config=plan.config.change(dim=dim))
-
-
-def _half(amp: str, place: torch.device) -> bool:
-    """Whether the network runs in bfloat16."""
-    one_of(amp, "amp", ("auto", "bf16", "no"))
-    return amp == "bf16" or (amp == "auto" and place.type == "cuda")
-
-
-def _with_crops(objective: Objective, crop: str | None, branches: str, augment: str | None) -> Objective:
-    """The objective; without a crop the weights of its terms have no say, so that they are 0 in the artefact."""
-    if crop is None:
-        own = ("w_ncut_crop", "w_eq", "w_eq_coarse", "eq_filter", "eq_params")
-        default = Objective()
-        return replace(objective, **{k: getattr(default, k) for k in own})
-    one_of(crop, "crop", CROPS)
-    if not objective.consistent:
-        raise SempartError(
-            "crop needs an objective that weighs its terms: set w_eq, w_eq_coarse or w_ncut_crop, "
-            "or take the objective compact or sempart_star (--recipe compact)"
-        )
-    if branches == "coarse" and not (objective.w_ncut_crop or objective.w_eq_coarse):
-        raise SempartError(
-            "branches='coarse' has no fine mask for w_eq: set w_ncut_crop or w_eq_coarse, or leave crop out"
-        )
-    if branches == "fine":
-        raise SempartError(
-            "branches='fine' has no coarse mask for the windows: leave crop out, or choose joint"
-        )
-    if augment is not None and CROPS.card(crop).extra["pixels"] == "photograph":
-        raise SempartError(
-            f"crop={crop!r} reads the photograph itself, which augment={augment!r} replaces: choose crop='half'"
-        )
-    return objective
-
-
-def _check_set(
-    data: TrainingSet, backbone: Backbone, layer: str, size: int, pixels: bool, margin: int | None,
-    crop: str | None, each: int,
-) -> None:  # fmt: skip
-    ours = {"feature": layer, "size": size, "sha256": backbone.sha256}
-    for name, value in ours.items():
-        if getattr(data, name) != value:
-            raise SempartError(
-                f"the photographs were loaded with {name}={getattr(data, name)!r}, not {value!r}: give train "
-                f"what was given to load_training_set"
-            )
-    if pixels and data.images is None:
-        raise SempartError("the photographs were loaded without pixels: load them with pixels=True")
-    if margin is not None and data.margin != margin:
-        raise SempartError(
-            f"the photographs were loaded with margin={data.margin}: load them with margin={margin}"
-        )
-    if crop is not None and (data.crops is None or (data.crops.name, data.crops.each) != (crop, each)):
-        raise SempartError(
-            f"the photographs were loaded without these windows: load them with crop={crop!r}, crops_each={each}"
-        )
-
-
-def _check(
-    epochs, lr, batch, size, seed, held_out, branches, coarse_epochs, schedule, ema, augment, steps
-) -> None:
-    whole = {"epochs": (epochs, 1), "batch": (batch, 1), "size": (size, 1), "seed": (seed, 0)}
-    whole["coarse_epochs"] = (coarse_epochs, 0)
-    if steps is not None:
-        whole["steps"] = (steps, 1)
-    for name, (value, low) in whole.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise SempartError(f"{name}={value!r}: give a whole number of at least {low}")
-    if not 0 < lr < float("inf"):
-        raise SempartError(f"lr={lr}: the learning rate is a positive number; SEMPART has 1e-4")
-    if not 0 <= held_out < 1:
-        raise SempartError(f"held_out={held_out}: the share of photographs held out lies in [0, 1)")
-    one_of(branches, "branches", BRANCHES)
-    one_of(schedule, "schedule", SCHEDULES)
-    one_of(augment, "augment", (None, *AUGMENTATIONS))
-    if coarse_epochs and (branches in ("coarse", "fine") or coarse_epochs >= epochs):
-        raise SempartError(
-            f"coarse_epochs={coarse_epochs}: they come before epochs of both branches, so give fewer than "
-            f"epochs={epochs} and branches joint or detached"
-        )
-    if ema is not None and not 0 < ema < 1:
-        raise SempartError(f"ema={ema}: the decay of a moving average lies in (0, 1); .99 is usual")

@@ -63,15 +63,16 @@ class CropBuilder:
             raise SempartError(f"crops_each={each!r}: give a whole number of at least 1")
         self.native = CROPS.card(name).extra["pixels"] == "photograph"
         self.name, self.each, self.n, self.backbone, self.pixels = name, each, n, backbone, pixels
-        self.draw = torch.Generator().manual_seed(0)  # the windows belong to the data, not to a training
         self.done, self.x, self.images, self.windows = 0, None, None, None
 
     def add(self, images: Tensor, pictures: list[np.ndarray], feature: str | None, cache: bool) -> None:
         """``B x 3 x H x W`` in [0, 1], and the photographs ``H x W x 3`` uint8 behind them."""
         size, B = tuple(images.shape[-2:]), len(images)
         place = slice(self.done, self.done + B)
-        for k in range(self.each):
-            windows = crop_windows(self.name, size, B, self.draw)
+        # The windows belong to the data, not to a training: a photograph's place in the list decides them.
+        places = range(self.done, self.done + B)
+        drawn = [crop_windows(self.name, size, self.each, torch.Generator().manual_seed(i)) for i in places]
+        for k, windows in enumerate(torch.stack(drawn, 1)):
             if self.native:
                 cut = [_cut(p, w, size) for p, w in zip(pictures, windows.tolist(), strict=True)]
                 zoomed = to_tensor(cut, size)

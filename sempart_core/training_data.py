@@ -110,8 +110,8 @@ def load_training_set(
         ``augment="sempart_star"`` needs :data:`~sempart_core.augment.MARGIN`.
     crop, crops_each : str, int
         Keep so many windows of each photograph as well, drawn once by a rule of
-        :data:`~sempart_core.multiscale.CROPS`; every training on them draws from these. Which windows
-        are drawn depends on ``batch``: keep it for trainings that are to share an artefact.
+        :data:`~sempart_core.multiscale.CROPS`; every training on them draws from these. A photograph's windows depend
+        on its place in the list alone.
     batch : int
         Photographs through the backbone at a time.
     cache : bool
@@ -126,19 +126,19 @@ def load_training_set(
     SempartError
         No such folder, fewer than two photographs, a grid below 2 x 2, or as ``extract``.
     """
-    found = _found(photos)
+    found = photographs(photos)
     if len(found) < 2:
         raise SempartError(
             f"{len(found)} photograph to train on: give two at least, one of them is held out; better hundreds"
         )
     starts = range(0, len(found), batch)
     x = images = None
-    content = _Content(found)
+    content = Content(found)
     names: list[str] = []
     large: list[Tensor] = []
     builder = None if crop is None else CropBuilder(crop, crops_each, len(found), backbone, pixels)
     for start in progress(starts) if progress else starts:
-        part = list(_readable(found, range(start, min(start + batch, len(found))), skip))
+        part = list(readable(found, range(start, min(start + batch, len(found))), skip))
         if not part:
             continue
         for name, picture in part:
@@ -187,15 +187,15 @@ def content_of(
     Files count with their bytes. A data set with a ``salt`` says what decides its pictures and none is read;
     of any other the pictures are read, which takes the time of decoding them.
     """
-    found = _found(photos)
-    content = _Content(found)
+    found = photographs(photos)
+    content = Content(found)
     if not content.known:
-        for name, picture in _readable(found, range(len(found)), skip):
+        for name, picture in readable(found, range(len(found)), skip):
             content.add(name, picture)
     return content.hexdigest()
 
 
-class _Content:
+class Content:
     """The digest behind :func:`content_of`, filled while the pictures pass by where it has to see them."""
 
     def __init__(self, found: Sequence) -> None:
@@ -219,7 +219,7 @@ class _Content:
         return self._digest.hexdigest()
 
 
-def _found(photos: str | os.PathLike | Sequence) -> Sequence:
+def photographs(photos: str | os.PathLike | Sequence) -> Sequence:
     """The photographs of a folder, or what was given."""
     if not isinstance(photos, str | os.PathLike):
         return photos
@@ -229,7 +229,7 @@ def _found(photos: str | os.PathLike | Sequence) -> Sequence:
     return found
 
 
-def _readable(
+def readable(
     found: Sequence, indices: range, skip: Callable[[str], None] | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and ``H x W x 3`` uint8 picture of what can be read."""

@@ -141,7 +141,8 @@ def run(
                 else:
                     x, images = augmented_batch(data, share, backbone, plan.augment, number, place, plan.amp)
                     if plan.crop is not None:
-                        zoomed = fresh_crops(images, backbone, data.feature, plan.crop, number, plan.amp)
+                        own = seed_of(number, 1)  # the augmentation has drawn from that number
+                        zoomed = fresh_crops(images, backbone, data.feature, plan.crop, own, plan.amp)
                 total = loss(
                     network, plan.objective, x, images, data.grid, meter=meter, zoomed=zoomed, **options
                 )
@@ -155,7 +156,7 @@ def run(
                 tested = held_out_means(shown, plan.objective, batches, data.grid, **options)
                 row |= {f"held_out_{k}": v for k, v in tested.items()}
                 row["seconds"] = round(time.perf_counter() - start, 3)
-            (row,) = _of_first(accelerator, [row])
+            (row,) = of_first(accelerator, [row])
             log.append(row)
             if plan.steps is None:  # a few steps prove nothing
                 _stop_if_collapsed(out if main else None, log, plan)
@@ -221,7 +222,7 @@ def _added(accelerator: Accelerator, numbers: Tensor) -> Tensor:
     return accelerator.reduce(numbers.to(accelerator.device), "sum").cpu()
 
 
-def _of_first(accelerator: Accelerator, things: list) -> list:
+def of_first(accelerator: Accelerator, things: list) -> list:
     """What the first process has, for all of them."""
     if accelerator.num_processes == 1:
         return things

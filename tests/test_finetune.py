@@ -17,9 +17,9 @@ from sempart_core.cache import extract_cached
 from sempart_core.finetune import finetune
 from sempart_core.finetune_data import load_pairs
 from sempart_core.finetune_model import Encoder, Siamese, head, parameter_groups
+from sempart_core.finetune_recipes import FINETUNES, finetune_recipe
 from sempart_core.mask_consistency import MaskConsistency
 from sempart_core.methods import METHODS
-from sempart_core.recipes import FINETUNES, finetune_recipe
 from sempart_core.registry import Card
 from sempart_core.samples import Dataset, Sample
 from sempart_core.training_step import TrainingError

@@ -234,6 +234,8 @@ def test_weights_that_have_no_say_do_not_train_anew():
 def test_a_set_keeps_windows_and_their_features(name):
     data = load_training_set(pictures(5), ColourBackbone(), size=112, crop=name, crops_each=3, batch=2)
     crops = data.crops
+    whole = load_training_set(pictures(5), ColourBackbone(), size=112, crop=name, crops_each=3, batch=5)
+    assert torch.equal(whole.crops.windows, crops.windows)
     assert crops.each == 3 and crops.x.shape[:2] == (5, 3) and crops.images.shape == (5, 3, 3, 112, 112)
     assert len({tuple(w) for w in crops.windows.flatten(0, 1).tolist()}) > 5
     index = torch.tensor([3, 0])

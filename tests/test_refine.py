@@ -305,6 +305,13 @@ def test_safeguard_of_found():
     assert torch.equal(kept, ROUGH)
 
 
+def test_guided_filter_sums_half_precision_in_single():
+    images, p = TENSOR.half(), ROUGH[:, None].half()
+    fine = guided.guided_filter(images.float(), p.float(), 19)
+    coarse = guided.guided_filter(images, p, 19)
+    assert coarse.dtype == torch.half and (coarse.float() - fine).abs().max() < 1e-3
+
+
 def test_missing_crf_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     with pytest.raises(SempartError, match=r"sempart\[crf\]"):
@@ -322,8 +329,10 @@ def test_missing_crf_names_the_extra(monkeypatch):
         (lambda: refine.refine("none", ROUGH[0], TENSOR), "B x h x w"),
         (lambda: refine.refine("none", ROUGH * np.nan, TENSOR), "NaN"),
         (lambda: refine.refine("guided", ROUGH, TENSOR, guide="hsv"), "mean, luminance, color"),
-        (lambda: refine.refine("guided", ROUGH, TENSOR, radius=0), "must be positive"),
-        (lambda: refine.refine("guided", ROUGH, TENSOR, subsample=0), "must be positive"),
+        (lambda: refine.refine("guided", ROUGH, TENSOR, radius=0), "radius=0: give a whole number"),
+        (lambda: refine.refine("guided", ROUGH, TENSOR, radius=2.5), "radius=2.5: give a whole number"),
+        (lambda: refine.refine("guided", ROUGH, TENSOR, eps=float("nan")), "give a positive number"),
+        (lambda: refine.refine("guided", ROUGH, TENSOR, subsample=0), "subsample=0: give a whole number"),
         (lambda: guided.guided_filter(TENSOR, ROUGH[:, None] > 0.5), "give p.float"),
         (lambda: refine.refine("bilateral", ROUGH, TENSOR, sigmas="big"), "tokencut, default"),
         (lambda: refine.refine("bilateral", ROUGH, TENSOR, sigmas=(1, 0, 1)), "positive"),

@@ -14,7 +14,6 @@ from .. import affinity, regions, spectral
 from ..errors import SempartError
 from ..features import Features
 from ..losses import one_of
-from ..ncut_layer import LAPLACIANS
 from ..registry import Card
 from .base import METHODS, Method, Prediction, padded_size, pixel_boxes
 
@@ -46,7 +45,7 @@ class DiffNCut(Method):
         backbone=None,
     ):  # fmt: skip
         super().__init__(backbone)
-        one_of(laplacian, "laplacian", LAPLACIANS)
+        one_of(laplacian, "laplacian", spectral.LAPLACIANS)
         if not temperature > 0 or not eps > 0:
             raise SempartError(f"diffncut: temperature={temperature} and eps={eps} are positive numbers")
         self.laplacian, self.tau, self.eps = laplacian, affinity.checked_tau(tau), eps
