@@ -263,7 +263,7 @@ save(changes)
 # ## Which of the two tricks holds up here
 #
 # Two Tricks {cite}`sari2024twotricks` trains with enlarged windows ({doc}`72_multiscale_consistency`) and filters the
-# fine mask with a guided filter ({func}`~sempart_core.guided.guided_filter`). The filter costs no training. Behind the fine mask it changes
+# fine mask with a guided filter ({doc}`70_guided_filter`). The filter costs no training. Behind the fine mask it changes
 # the IoU on the demo scenes by
 # {measured}`head-differences/shipped head, fine + guided minus shipped head, fine/iou_change@demo-test@demo|+.4f ci`,
 # behind the coarse one by

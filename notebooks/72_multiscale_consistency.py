@@ -99,7 +99,7 @@ like = replace(
 # ## The operator and the loss
 #
 # Let $C_w$ cut the window $w$ out of a photograph or a mask and enlarge it bilinearly to the size of the input, let $f$ be the
-# network with its backbone, and $\mathrm{GF}$ the guided filter ({func}`~sempart_core.guided.guided_filter`). With the
+# network with its backbone, and $\mathrm{GF}$ the guided filter of {doc}`70_guided_filter`. With the
 # *student* mask $\hat s = f(I)$ and the *teacher* mask $\hat s_w = f(C_w I)$ by the same weights,
 #
 # $$\mathcal{L}_{\mathrm{eq}} = \frac{1}{H W} \left\lVert C_w \hat s - \mathrm{SG}\left[\mathrm{GF}(\hat s_w, C_w I)\right] \right\rVert_2^2 ,$$ (eq-consistency)
@@ -695,7 +695,7 @@ glue(
 # leaves out zero and a corrected p below .05. The weights of the two terms were chosen with windows of a half, by the IoU on demo training scenes, which favours
 # that rule over the others. Nor are the two terms told apart: the cut of the window alone shows the coarse branch a second graph a photograph,
 # whether or not the masks agree. The trainings are short, and the scenes few; {doc}`73_two_tricks_ablation` has larger ones for
-# one rule, with and without the guided filter.
+# one rule, with and without the guided filter, and {doc}`74_where_the_tricks_help` asks for which objects.
 #
 # ```{paper-table} two-tricks-crops
 # :name: tab-two-tricks-crops-photos

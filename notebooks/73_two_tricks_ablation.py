@@ -12,7 +12,7 @@
 #
 # {cite:t}`sari2024twotricks` put two tricks on their own SEMPART, which they call Sempart*: a consistency loss between the
 # mask of a photograph and that of an enlarged part of it, in training ("crop", {doc}`72_multiscale_consistency`),
-# and the guided filter after the network, at test time ("GF", {doc}`71_guided_or_bilateral`). Their Tables 1 to 4 make five claims, which
+# and the guided filter after the network, at test time ("GF", {doc}`70_guided_filter`). Their Tables 1 to 4 make five claims, which
 # are examined here:
 #
 # 1. *crop* gives better masks;
@@ -84,7 +84,7 @@ box_sets = of_profile(cfg, "boxes", limit=200 if cfg.dataset == "photos" else No
 # One backbone can be downloaded where this book is built, so that the paper's three backbones become two features of it
 # (other files can be put in place, see {doc}`66_backbones_patches_sizes`): the one of its registry entry, and the tokens of block 5,
 # which are another kind of feature at another depth. The weights $\lambda$ and the window of our recipe differ from the paper's: they
-# were chosen among five by the IoU on demo training scenes, so they are label-tuned.
+# were chosen among five by the IoU on demo training scenes, so they are label-tuned. {doc}`74_where_the_tricks_help` measures the paper's own.
 
 # %%
 layer = backbone.default_layer
@@ -234,7 +234,8 @@ for which in TABLES:
 #
 # **Claim 2, guided filter.** {measured}`two-tricks-3-differences/GF minus neither/iou_change|+.3f ci` and
 # {measured}`two-tricks-3-second-differences/GF minus neither/iou_change|+.3f ci`: the claim {glue:text}`tricks-default-gf` on the default layer and
-# {glue:text}`tricks-second-gf` on the second. {doc}`71_guided_or_bilateral` measures the filter after other methods.
+# {glue:text}`tricks-second-gf` on the second. {doc}`71_guided_or_bilateral` measures the filter after other methods, and
+# {doc}`74_where_the_tricks_help` finds the scenes on which it wins and loses.
 #
 # **Claim 3, both.** Beyond the crop, the filter adds {measured}`two-tricks-3-differences/crop + GF minus crop/iou_change|+.3f ci`
 # (that this is a gain {glue:text}`tricks-default-both-crop`), and beyond the filter the crop adds

@@ -150,6 +150,17 @@ def test_paper_table_keeps_measured_and_reported_apart(tmp_path):
     assert "misprint: see 2" in soup.select_one(".table-notes").get_text()
 
 
+def test_a_row_that_was_run_may_lack_a_number(tmp_path):
+    table = "```{paper-table} t\n:profiles: demo\n:metrics: iou, acc\n:rows: LOST; a/b; U2\n:optional-rows: U2\n```\n"
+    soup, warnings = build(tmp_path, table)
+    rows = [
+        [c.get_text(" ", strip=True) for c in tr.find_all("td")[-2:]]
+        for tr in soup.select("table.paper-table tbody tr")
+    ]
+    assert not warnings and rows[0][1] == "–" and rows[1][0] == "–"
+    assert rows[2] == ["not run here", "not run here"]
+
+
 def test_only_optional_rows_may_be_absent(tmp_path):
     table = "```{paper-table} t\n:profiles: demo\n:metrics: iou\n:rows: TokenCut; U2; U3\n:optional-rows: U2\n```\n"
     soup, warnings = build(tmp_path, table)

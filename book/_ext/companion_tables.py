@@ -140,7 +140,7 @@ class PaperTable(TableDirective):
         body = []
         for name in names:
             cells: list = [self._label(name, ours, own, theirs, rep)]
-            cells += [self._own(ours.get((*c, name)), c, ours, names) for c in own]
+            cells += [self._own(name, c, ours, names) for c in own]
             cells += [nodes.inline(text=NOT_RUN, classes=["not-run"])] if self.absent else []
             cells += [self._their(theirs.get((*c, name)), c, theirs) for c in rep]
             body.append(cells)
@@ -256,9 +256,11 @@ class PaperTable(TableDirective):
         marks = [KINDS[k] for k in sorted(kinds) if k in KINDS]
         return [name, *([nodes.emphasis(text=f" ({'; '.join(marks)})")] if marks else [])]
 
-    def _own(self, r, column, ours, names):
-        if r is None:
-            return nodes.inline(text=NOT_RUN, classes=["not-run"])
+    def _own(self, name, column, ours, names):
+        r = ours.get((*column, name))
+        if r is None:  # a row that was run there may lack a number, as the base of differences does
+            run = any((p, d, n) == (*column[:2], name) for p, d, _, n in ours)
+            return "–" if run else nodes.inline(text=NOT_RUN, classes=["not-run"])
         fmt = self.options.get("format", ".3f" if abs(r["value"]) < 10 else ".1f")
         text = format(r["value"], fmt)
         cell = number(text, text, kind="measured", tip=tip_measured(r), value=r["value"])
