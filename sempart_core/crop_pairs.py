@@ -40,6 +40,25 @@ class Pairs(NamedTuple):
     flips: Tensor
 
 
+def checked_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    """The two shares as numbers, if they are shares.
+
+    Raises
+    ------
+    SempartError
+        They are not ``(low, high)`` with ``0 < low <= high <= 1``.
+    """
+    try:
+        low, high = map(float, scale)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not 0 < low <= high <= 1:
+        raise SempartError(
+            f"scale={scale!r}: give the least and the largest share of the photograph, in (0, 1], such as {SCALE}"
+        )
+    return low, high
+
+
 def random_window(
     size: tuple[int, int],
     generator: torch.Generator,
@@ -63,6 +82,7 @@ def random_window(
     (top, left, height, width)
     """
     H, W = size
+    scale = checked_scale(scale)
     for _ in range(TRIES):
         u, v = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         area = (scale[0] + u * (scale[1] - scale[0])) * H * W

@@ -7,6 +7,8 @@ artefacts, the loop of accelerate.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -17,27 +19,29 @@ from torch import Tensor, nn
 
 from . import artefacts
 from .backbones import Backbone, load_backbone
-from .crop_pairs import COLOURS, SCALE
+from .crop_pairs import SCALE, checked_scale
 from .errors import SempartError
 from .extraction import Progress
-from .finetune_data import FreshPairs, PairSet, Photos, checked_size, load_pairs
-from .finetune_loop import OPTIMISERS, FinetunePlan, run, settings_of, steps_of
+from .finetune_data import NONE, FreshPairs, PairSet, Photos, checked_size, load_pairs
+from .finetune_loop import FinetunePlan, check, discard_broken, finished, restore, run, settings_of, steps_of
 from .finetune_model import Encoder, Siamese
-from .losses import one_of
 from .mask_consistency import MaskConsistency
 from .paths import ensure
 from .profiles import resolve_device
+from .train import _once, _silent
 from .training_data import content_of, photographs
 from .training_files import STATE, load_state
-from .training_loop import SCHEDULES
 from .training_setup import in_half, processes, whole
-from .tuned import DELTA, load_tuned, step_delta
+from .tuned import DELTA, apply_delta, read_delta, step_delta
 
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
-    "backbones.py", "crop_pairs.py", "finetune_data.py", "finetune_loop.py", "finetune_model.py", "hooks.py",
-    "images.py", "mask_consistency.py", "ncut_layer.py", "resolvent.py", "tuned.py",
+    "backbones.py", "crop_pairs.py", "eigensolvers.py", "finetune.py", "finetune_data.py", "finetune_loop.py",
+    "finetune_model.py", "hooks.py", "images.py", "lanczos.py", "mask_consistency.py", "ncut_layer.py", "resolvent.py",
+    "spectral.py", "symmetric.py", "training_data.py", "training_loop.py", "tuned.py",
 )  # fmt: skip
+#: Libraries that decide them beside torch and timm: crops, colours, RoIAlign, products of graphs.
+LIBRARIES = ("kornia", "pillow", "scipy", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,10 @@ def finetune(
     ----------
     images : folder, Dataset, sequence of paths, or PairSet
         Unlabelled photographs. For several trainings on the same fixed pairs load them once, with
-        :func:`~sempart_core.finetune_data.load_pairs`.
+        :func:`~sempart_core.finetune_data.load_pairs`: such a set has its own ``crops``, ``size``, ``colours`` and
+        ``scale``, and these arguments are not read.
     backbone : Backbone or str
-        Left as it is.
+        Left as it is. One without a hash of its weights needs ``out``.
     out : path, optional
         Folder for delta, log and state; made if absent.
     feature : str, optional
@@ -171,14 +176,15 @@ def finetune(
     on_step : callable, optional
         Is given each row of the log, and the masks ``B x h x w`` of the first view and its target.
     skip : callable, optional
-        Leave unreadable files out; it is given a sentence for each. None: the first one is an error.
+        Leave unreadable files out; it is given a sentence for each, once. None: the first one is an error, and so is
+        a batch of them alone.
 
     Raises
     ------
     TrainingError
-        Features or loss that are not finite; the state on disk is an earlier one.
+        Features, loss or tuned weights that are not finite; the state on disk is an earlier one.
     SempartError
-        Bad arguments, a folder that holds a training while ``resume`` is False, or other settings than those of
+        Bad arguments, no photograph, a folder that holds a training while ``resume`` is False, or other settings than those of
         the training to resume.
     """
     place, accelerator = processes(resolve_device(device), unused=False)
@@ -188,7 +194,8 @@ def finetune(
     fixed = isinstance(images, PairSet)
     if fixed:
         crops, size, colours, scale = images.each, images.size, images.colours, images.scale
-    _check(crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours)
+    scale = checked_scale(scale)
+    check(crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours)
     whole(log_every=log_every, save_every=save_every, **({"keep_every": keep_every} if keep_every else {}))
     checked_size(size, backbone)
     if fixed and (images.sha256, images.blocks) != (backbone.sha256, blocks):
@@ -196,15 +203,25 @@ def finetune(
             f"the pairs were loaded for blocks={images.blocks} of weights {images.sha256[:12] or '?'}: give finetune "
             f"the same backbone and blocks as load_pairs"
         )
+    if out is None and not backbone.sha256:
+        raise SempartError(
+            f"{backbone.name} has no hash of its weights, by which the cache tells trainings apart: give out="
+        )
     encoder = Encoder(backbone, blocks, feature)
-    n = len(images) if fixed else len(photographs(images))
+    found = images if fixed else photographs(images)
+    n = len(found)
+    if not n:
+        raise SempartError(NONE)
     full = epochs * steps_of(n, batch)
     plan = FinetunePlan(
         encoder.feature, blocks, objective, projector, 0 if crops == "fresh" else crops, size, colours,
-        tuple(scale), optimiser, lr, weight_decay, batch, epochs, min(full, steps or full), schedule, warmup,
+        scale, optimiser, lr, weight_decay, batch, epochs, min(full, steps or full), schedule, warmup,
         horizon, seed, in_half(amp, place) and place.type == "cuda", keep_every, accelerator.num_processes,
     )  # fmt: skip
-    content = f"{images.content} {images.seed}" if fixed else content_of(images, skip)
+    # What all processes read the first one says. New pairs are shared out: each process says what it alone has met.
+    each_says = skip and _once(skip)
+    one_says = each_says if main else skip and _silent
+    content = f"{found.content} {found.seed} {found.amp}" if fixed else content_of(found, one_says)
     settings = settings_of(plan, backbone, content, n)
     key = ""
     if out is not None:
@@ -213,9 +230,10 @@ def finetune(
             raise SempartError(f"{out} holds a training already: resume it, or choose another folder")
     else:
         key = artefacts.key_of(
-            {**settings, "log_every": log_every, "feature": plan.feature},
+            {**settings, "log_every": log_every},
             deciding=DECIDING,
             device=place.type,
+            libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
         )
         out = artefacts.place_of(key)
 
@@ -224,10 +242,10 @@ def finetune(
 
     with artefacts.lock(out) if key and main else contextlib.nullcontext():
         accelerator.wait_for_everyone()
-        if key and (log := _finished(out)) is not None:
-            return FinetuneResult(load_tuned(backbone, out / DELTA, device=place), tuple(log), out, key, True)
+        if key and (log := finished(out)) is not None:
+            return FinetuneResult(_tuned(backbone, out, place), tuple(log), out, key, True)
         if key and main:
-            _discard_broken(out)
+            discard_broken(out)
         accelerator.wait_for_everyone()
         half = None if plan.amp else torch.float32
         with torch.random.fork_rng(devices=[place.index or 0] if place.type == "cuda" else []):
@@ -235,54 +253,58 @@ def finetune(
             model = Siamese(encoder, projector).to(place)
         if accelerator.num_processes > 1 and place.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        data = images
+        data = found
         if not fixed and crops == "fresh":
             data = FreshPairs(
-                images, encoder, size=size, colours=colours, scale=scale, seed=seed, amp=half, skip=skip
+                found, encoder, size=size, colours=colours, scale=scale, seed=seed, amp=half, skip=each_says
             )
         elif not fixed:
             data = load_pairs(
-                images, backbone, each=crops, size=size, blocks=blocks, colours=colours, scale=scale, amp=half,
-                skip=skip, progress=lambda items: bar(items, "trunk"),
+                found, backbone, each=crops, size=size, blocks=blocks, colours=colours, scale=scale, seed=seed, amp=half,
+                device=place, skip=one_says, progress=lambda items: bar(items, "trunk"),
             )  # fmt: skip
         log = run(
             plan, data, model, backbone, out, place, accelerator, settings, resume=resume or bool(key),
             log_every=log_every, save_every=save_every, bar=bar, on_step=on_step,
         )  # fmt: skip
-    return FinetuneResult(load_tuned(backbone, out / DELTA, device=place), tuple(log), out, key)
+    return FinetuneResult(_tuned(backbone, out, place), tuple(log), out, key)
 
 
-def _finished(out: pathlib.Path) -> list[dict] | None:
-    """The log of an artefact that is whole: its delta is written last."""
-    if not (out / DELTA).exists():
-        return None
-    try:
-        return load_state(out)["log"]
-    except SempartError:
-        return None
+def _tuned(backbone: Backbone, out: pathlib.Path, place: torch.device) -> Backbone:
+    """As load_tuned, where it is known which weights were tuned, whether they have a hash or not."""
+    delta, said = read_delta(out / DELTA)
+    return apply_delta(backbone, delta, said["feature"], device=place)
 
 
-def _discard_broken(out: pathlib.Path) -> None:
-    if (out / STATE).exists():
-        try:
-            load_state(out)
-        except SempartError:
-            (out / STATE).unlink()
+def load_siamese(result: FinetuneResult, backbone: Backbone) -> Siamese:
+    """The whole network of a fine-tuning as it was after the last step: encoder, projector and predictor.
 
+    Parameters
+    ----------
+    result : FinetuneResult
+        Its ``out`` holds the state.
+    backbone : Backbone
+        The one that was tuned; it is left as it is. Without a hash its name alone is compared.
 
-def _check(
-    crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours
-) -> None:
-    whole(epochs=epochs, batch=batch, **({} if steps is None else {"steps": steps}))
-    if crops != "fresh" and (isinstance(crops, bool) or not isinstance(crops, int) or crops < 1):
-        raise SempartError(f"crops={crops!r}: give 'fresh', or how many fixed pairs a photograph has")
-    whole(0, seed=seed)
-    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf"):
+    Returns
+    -------
+    Siamese
+        On the backbone's device, in evaluation mode: the heads normalise by running statistics, in the training by
+        those of the batch (``.train()``). ``result.backbone`` is its encoder up to the rounding of the delta.
+
+    Raises
+    ------
+    SempartError
+        No state there, or one of another backbone.
+    """
+    state = load_state(result.out)
+    said = json.loads(state["settings"])
+    if (said["backbone"], said["sha256"]) != (backbone.name, backbone.sha256):
         raise SempartError(
-            f"lr={lr}, weight_decay={weight_decay}: positive numbers; the paper has 5e-4 for both"
+            f"{result.out} tuned {said['backbone']} (sha256 {said['sha256'][:12]}...), not {backbone.name} "
+            f"({backbone.sha256[:12]}...): give that backbone"
         )
-    if not 0 <= warmup < 1 or not 1 <= horizon < float("inf"):
-        raise SempartError(f"warmup={warmup} is a share in [0, 1), horizon={horizon} a number of at least 1")
-    one_of(optimiser, "optimiser", OPTIMISERS)
-    one_of(schedule, "schedule", SCHEDULES)
-    one_of(colours, "colours", COLOURS)
+    with torch.random.fork_rng(devices=[]):  # weights that are replaced at once
+        model = Siamese(Encoder(backbone, said["blocks"], said["feature"]), said["projector"])
+    restore(model, state)
+    return model.to(backbone.device).eval()

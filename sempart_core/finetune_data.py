@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from .backbones import Backbone
-from .crop_pairs import SCALE, crop_pairs
+from .crop_pairs import SCALE, checked_scale, crop_pairs
 from .errors import SempartError
 from .finetune_model import Encoder
 from .samples import Dataset, Sample
 from .training_data import HALF, Content, photographs, readable
 from .training_loop import seed_of
+from .training_setup import whole
 
+#: Said of an empty folder or list.
+NONE = "no photograph to tune on; check the folder or the list"
 Photos = str | os.PathLike | Dataset | Sequence[Sample | str | os.PathLike]
 
 
@@ -55,6 +58,8 @@ class PairSet:
         Of the photographs, as :func:`~sempart_core.training_data.content_of`.
     seed : int
         Of the crops.
+    amp : str
+        Where and in which precision the trunk ran, such as ``cpu float32``.
     """
 
     x: Tensor
@@ -68,6 +73,7 @@ class PairSet:
     sha256: str
     content: str
     seed: int
+    amp: str
 
     def __len__(self) -> int:
         return len(self.names)
@@ -134,7 +140,7 @@ class FreshPairs:
         for i in index.tolist():
             for _, picture in readable(self.found, range(i, i + 1), self.skip):
                 pictures.append(picture)
-                seeds.append(seed_of(self.seed, epoch, i))
+                seeds.append(seed_of(self.seed, epoch, i + 1))  # 0 is the order of the epoch
         if not pictures:
             raise SempartError("no photograph of a batch could be read; check the files named above")
         pairs = crop_pairs(pictures, self.size, seeds, colours=self.colours, scale=self.scale)
@@ -154,6 +160,7 @@ def load_pairs(
     seed: int = 0,
     batch: int = 8,
     amp: torch.dtype | None = None,
+    device: str | torch.device | None = None,
     progress: Callable[[Sequence], Iterable] | None = None,
     skip: Callable[[str], None] | None = None,
 ) -> PairSet:
@@ -168,6 +175,10 @@ def load_pairs(
         Length of the tail; any feature in it can then be tuned.
     batch : int
         Photographs through the trunk at a time.
+    amp : dtype, optional
+        As in :meth:`~sempart_core.backbones.Backbone.extract`.
+    device : str, optional
+        Where the trunk computes; that of the backbone if None.
     progress : callable, optional
         Wraps the list of batches (``tqdm``).
     skip : callable, optional
@@ -179,11 +190,15 @@ def load_pairs(
         No photograph, a size that is no multiple of the patch, or bad arguments.
     """
     checked_size(size, backbone)
-    if isinstance(each, bool) or not isinstance(each, int) or each < 1:
-        raise SempartError(f"each={each!r}: give a whole number of pairs of at least 1")
-    last = f"tokens@{backbone.depth - 1}"  # any feature of the tail has the same trunk
-    encoder = Encoder(backbone, blocks, last)
+    whole(each=each, batch=batch)
+    whole(0, seed=seed)
+    scale = checked_scale(scale)
     found = photographs(photos)
+    if not len(found):
+        raise SempartError(NONE)
+    place = torch.device(backbone.device if device is None else device)
+    last = f"tokens@{backbone.depth - 1}"  # any feature of the tail has the same trunk
+    encoder = Encoder(backbone, blocks, last).to(place)
     content = Content(found)
     parts: list[Batch] = []
     names: list[str] = []
@@ -197,21 +212,29 @@ def load_pairs(
             content.add(name, picture)
         made = []
         for k in range(each):
-            seeds = [seed_of(seed, k, i) for i, _, _ in read]
+            seeds = [seed_of(seed, k, i + 1) for i, _, _ in read]
             pairs = crop_pairs([p for _, _, p in read], size, seeds, colours=colours, scale=scale)
-            x = encoder.trunk(pairs.views.flatten(0, 1).to(backbone.device), amp).cpu()
+            x = encoder.trunk(pairs.views.flatten(0, 1).to(place), amp).cpu()
             x = x.clamp(-HALF, HALF).half().unflatten(0, (2, len(read)))
             made.append(Batch(x, pairs.boxes, pairs.flips))
         # k x 2 x B -> B x k x 2
         parts.append(Batch(*(torch.stack(t).movedim(2, 0) for t in zip(*made, strict=True))))
         names += [name for _, name, _ in read]
     if not names:
-        raise SempartError("no photograph to tune on; check the folder or the list")
+        raise SempartError(f"none of {len(found)} photographs could be read; check the files named above")
     x, boxes, flips = (torch.cat(t) for t in zip(*parts, strict=True))
     return PairSet(
-        x, boxes, flips, tuple(names), size, blocks, colours, tuple(scale), backbone.sha256,
-        content.hexdigest(), seed,
+        x, boxes, flips, tuple(names), size, blocks, colours, scale, backbone.sha256, content.hexdigest(), seed,
+        _arithmetic(place, amp),
     )  # fmt: skip
+
+
+def _arithmetic(place: torch.device, amp: torch.dtype | None) -> str:
+    """What :func:`~sempart_core.hooks.autocast` makes of its arguments."""
+    kind = torch.float32
+    if place.type == "cuda" and amp != torch.float32:
+        kind = amp or (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    return f"{place.type} {kind}".replace("torch.", "")
 
 
 def checked_size(size: int, backbone: Backbone) -> None:

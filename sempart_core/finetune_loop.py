@@ -10,20 +10,24 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .backbones import Backbone
+from .crop_pairs import COLOURS
+from .errors import SempartError
 from .finetune_data import FreshPairs, PairSet
 from .finetune_model import Siamese, parameter_groups
+from .losses import one_of
 from .mask_consistency import PATTERNS, MaskConsistency, collapse_shares, pair_loss
 from .training_files import STATE, load_state, save_state, write_log
-from .training_loop import generator, of_first
+from .training_loop import SCHEDULES, generator, of_first
+from .training_setup import whole
 from .training_step import TrainingError
-from .tuned import DELTA, delta_of, step_delta, write_delta
+from .tuned import DELTA, delta_of, read_delta, step_delta, write_delta
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -86,18 +90,29 @@ def run(
     on_step: Callable[[dict, tuple[Tensor, Tensor]], None] | None = None,
 ) -> list[dict]:
     """Tune into ``out``; the rows of the log. Arguments as in :func:`~sempart_core.finetune.finetune`."""
+    each_epoch = steps_of(len(data), plan.batch)
+    # Files that cannot be read are missing from pairs that were loaded, and the plan has counted them.
+    plan = replace(plan, steps=min(plan.steps, plan.epochs * each_epoch))
     stepper = _optimiser(model, plan)
     log: list[dict] = []
     done = 0
     if resume and (out / STATE).exists():
         state = load_state(out, settings)
-        _restore(model, stepper, state)
+        restore(model, state)
+        stepper.load_state_dict(state["optimiser"])
         log, done = state["log"], state["step"]
     network, wrapped = accelerator.prepare(model, stepper, device_placement=[False, False])
     model.train()
     main = accelerator.is_main_process
     amp = torch.float32 if not plan.amp else None
-    each_epoch = steps_of(len(data), plan.batch)
+
+    def difference() -> dict[str, Tensor]:
+        try:
+            return delta_of(model.encoder, backbone)
+        except TrainingError as error:
+            error.log = tuple(log)
+            raise
+
     for epoch in range(done // each_epoch + 1, plan.epochs + 1):
         order = torch.randperm(len(data), generator=generator(plan.seed, epoch))
         batches = order.split(plan.batch)[:each_epoch]
@@ -129,12 +144,13 @@ def run(
                 if on_step is not None:
                     on_step(dict(log[-1]), (terms["m1"].cpu(), terms["m2"].cpu()))
             if main and plan.keep_every and done % plan.keep_every == 0:
-                write_delta(step_delta(out, done), delta_of(model.encoder, backbone), settings, backbone)
+                write_delta(step_delta(out, done), difference(), settings, backbone)
             if main and (done % save_every == 0 or last):
+                difference()  # a state of weights that are not finite would be continued for ever
                 _save(out, model, stepper, log, settings, done)
     accelerator.wait_for_everyone()
     if main:
-        write_delta(out / DELTA, delta_of(model.encoder, backbone), settings, backbone)
+        write_delta(out / DELTA, difference(), settings, backbone)
     accelerator.wait_for_everyone()
     return of_first(accelerator, [log])[0]
 
@@ -157,13 +173,14 @@ def _row(step: int, epoch: int, stepper, terms: dict[str, Tensor], seconds: floa
 
 
 def _optimiser(model: Siamese, plan: FinetunePlan) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, plan.weight_decay)
+    rest, free = parameter_groups(model, plan.weight_decay)
     if plan.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=plan.lr)
+        return torch.optim.AdamW([rest, free], lr=plan.lr)
     from timm.optim import Lars
 
-    # Groups without decay are not adapted; timm's is the public code's (vectors i2).
-    return Lars(groups, lr=plan.lr, momentum=0.9, trust_coeff=1e-3, eps=0.0)
+    # timm's is the public code's (vectors i2), but adapts no group without decay: the weights are, also at a decay of 0.
+    rest = {**rest, "always_adapt": True}
+    return Lars([rest, free], lr=plan.lr, momentum=0.9, trust_coeff=1e-3, eps=0.0)
 
 
 def _parts(model: Siamese) -> dict:
@@ -184,13 +201,13 @@ def _save(
     write_log(out, log)
 
 
-def _restore(model: Siamese, stepper: torch.optim.Optimizer, state: dict) -> None:
+def restore(model: Siamese, state: dict) -> None:
+    """Give a network the weights of a state."""
     with torch.no_grad():
         for name, p in model.encoder.tuned().items():
             p.copy_(state["tuned"][name])
     for name, part in _parts(model).items():
         part.load_state_dict(state["heads"][name])
-    stepper.load_state_dict(state["optimiser"])
 
 
 def settings_of(plan: FinetunePlan, backbone: Backbone, content: str, n: int) -> dict:
@@ -202,3 +219,43 @@ def settings_of(plan: FinetunePlan, backbone: Backbone, content: str, n: int) ->
         "n": n,
         **asdict(plan),
     }
+
+
+def finished(out: pathlib.Path) -> list[dict] | None:
+    """The log of an artefact that is whole: its delta is written last."""
+    try:
+        read_delta(out / DELTA)
+        return load_state(out)["log"]
+    except SempartError:
+        return None
+
+
+def discard_broken(out: pathlib.Path) -> None:
+    """Remove what is no use of an artefact that is not whole, so that it is trained, or its delta written, anew.
+
+    Its delta is damaged, or has lost its state and would pass for the end of the training that is begun now.
+    """
+    (out / DELTA).unlink(missing_ok=True)
+    try:
+        load_state(out)
+    except SempartError:
+        (out / STATE).unlink(missing_ok=True)
+
+
+def check(
+    crops, epochs, steps, lr, weight_decay, batch, optimiser, schedule, warmup, horizon, seed, colours
+) -> None:
+    """SempartError for a number out of its range or an unknown name; arguments of ``finetune``."""
+    whole(epochs=epochs, batch=batch, **({} if steps is None else {"steps": steps}))
+    if crops != "fresh" and (isinstance(crops, bool) or not isinstance(crops, int) or crops < 1):
+        raise SempartError(f"crops={crops!r}: give 'fresh', or how many fixed pairs a photograph has")
+    whole(0, seed=seed)
+    if not 0 < lr < float("inf") or not 0 <= weight_decay < float("inf"):
+        raise SempartError(
+            f"lr={lr}, weight_decay={weight_decay}: a positive number, and one not below 0; the public code has 5e-4 for both"
+        )
+    if not 0 <= warmup < 1 or not 1 <= horizon < float("inf"):
+        raise SempartError(f"warmup={warmup} is a share in [0, 1), horizon={horizon} a number of at least 1")
+    one_of(optimiser, "optimiser", OPTIMISERS)
+    one_of(schedule, "schedule", SCHEDULES)
+    one_of(colours, "colours", COLOURS)

@@ -82,10 +82,16 @@ class MaskConsistency:
             ("consistency", CONSISTENCIES),
         ):
             one_of(getattr(self, name), name, known)
-        if not self.temperature > 0 or not self.floor > 0 or not self.lower > 0:
+        if not all(0 < v < float("inf") for v in (self.temperature, self.floor, self.lower)):
             raise SempartError(
                 "temperature, floor and lower are positive numbers; the public code has .05, 1e-6, .05"
             )
+        if not 0 <= self.tau < float("inf"):
+            raise SempartError(
+                f"tau={self.tau}: a weight is not negative; give a number from 0 on, as the code's 0"
+            )
+        if not 0 <= self.min_iou <= 1:
+            raise SempartError(f"min_iou={self.min_iou}: an IoU lies in [0, 1]; the paper has .5")
         for name in ("alpha_horizontal", "alpha_vertical", "alpha_uniform"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise SempartError(
@@ -288,11 +294,12 @@ def pair_loss(
 #: Objectives by name.
 CONSISTENCY_PRESETS = {
     "code": MaskConsistency(source="DiffNCuts, network/eigen_pred_iou.py (protocols 1.9)"),
-    # The paper prints neither how z becomes a mask nor the sign rule, the floor, or the polarity of a template.
+    # The paper prints neither how z becomes a mask nor the sign rule, the floor, or the polarity of a template. Its
+    # equation 11 takes the logarithm of the template, infinite for one of 0 and 1: here that of the mask is taken.
     "paper": MaskConsistency(
         laplacian="normalized",
         order="printed",
         templates="binary",
-        source="Differentiable NCut, equations 6 and 9 to 12; the rest as in the code",
+        source="Differentiable NCut, equations 6, 9, 10, 12, and 11 with its arguments swapped; the rest as in the code",
     ),
 }

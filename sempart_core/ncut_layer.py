@@ -54,7 +54,7 @@ def ncut_eigenvector(
     k : int
         1 is the Fiedler vector ``z_2`` of the paper.
     tau, eps : float
-        With ``features`` only.
+        With ``features`` only; both 0 or more, since a cosine below 0 is no weight.
     laplacian : "normalized" or "unnormalized"
         ``D^-1/2 (D - W) D^-1/2`` (equation 6) or ``D - W`` (public code).
     solver : "iterative" or "closed"
@@ -78,7 +78,8 @@ def ncut_eigenvector(
     Raises
     ------
     SempartError
-        Neither or both inputs, unknown options, or as :func:`~sempart_core.spectral.fiedler`.
+        Neither or both inputs, a wrong shape or threshold, unknown options; NaN, infinity or a node without edges.
+        Negative and asymmetric weights are not looked for.
     """
     if (W is None) == (features is None):
         raise SempartError("ncut_eigenvector needs exactly one of W and features")
@@ -90,9 +91,7 @@ def ncut_eigenvector(
         if value not in known:
             raise SempartError(f"unknown {name} {value!r}; choose one of: {', '.join(known)}")
     if features is not None:
-        x = F.normalize(features, dim=-1)
-        C = x @ x.mT
-        W = torch.where(C > tau, C, eps)
+        W = _floored(features, tau, eps)
     if W.ndim not in (2, 3) or W.shape[-1] != W.shape[-2]:
         raise SempartError(f"W has shape {tuple(W.shape)}: give B x N x N or N x N")
     if not 1 <= k < W.shape[-1]:
@@ -101,11 +100,32 @@ def ncut_eigenvector(
     with torch.autocast(W.device.type, enabled=False):  # an eigenproblem in half precision is none
         W = W.float() if W.dtype.itemsize < 4 else W
         if solver == "closed":
-            return symmetric_eigenvector(laplacian_of(W, normalised), k, guard, degenerate)
+            d = W.detach().sum(-1)
+            if not bool(torch.isfinite(d).all()):
+                raise SempartError("W holds NaN or infinity: check the features and their precision")
+            if bool((d <= 0).any()):
+                raise SempartError(
+                    "a node of W has no edges: keep self-loops, raise eps, lower tau or leave it out"
+                )
+            # In single precision the Laplacian would be another graph's, whose ties are none.
+            X = laplacian_of(W.double(), normalised)
+            return symmetric_eigenvector(X, k, guard, degenerate).to(W.dtype)
         tol = tol or (1e-10 if W.dtype == torch.float64 else 1e-6)
         batch = W if W.ndim == 3 else W[None]
         z = _Fiedler.apply(batch, k, normalised, tol, guard, degenerate)
     return z if W.ndim == 3 else z[0]
+
+
+def _floored(features: Tensor, tau: float, eps: float) -> Tensor:
+    """Cosines above ``tau``, ``eps`` elsewhere."""
+    if not 0 <= tau < 1 or not 0 <= eps < float("inf"):
+        raise SempartError(
+            f"tau={tau}, eps={eps}: weights are not negative; give tau in [0, 1) and eps of at least 0"
+        )
+    with torch.autocast(features.device.type, enabled=False):  # a cosine in half precision has three digits
+        x = F.normalize(features.float() if features.dtype.itemsize < 4 else features, dim=-1)
+        C = x @ x.mT
+        return torch.where(C > tau, C, eps)
 
 
 def laplacian_of(W: Tensor, normalised: bool = True) -> Tensor:
@@ -133,7 +153,20 @@ def symmetric_eigenvector(X: Tensor, k: int = 1, guard: float = GUARD, degenerat
     -------
     Tensor
         ``B x N`` or ``N``. The gradient with respect to ``X`` is symmetric.
+
+    Raises
+    ------
+    SempartError
+        A wrong shape, no such number, NaN or infinity.
     """
+    if X.ndim not in (2, 3) or X.shape[-1] != X.shape[-2]:
+        raise SempartError(f"X has shape {tuple(X.shape)}: give B x N x N or N x N")
+    if not 0 <= k < X.shape[-1]:
+        raise SempartError(
+            f"k={k}: a matrix of {X.shape[-1]} rows has the eigenvectors 0 to {X.shape[-1] - 1}"
+        )
+    if not bool(torch.isfinite(X.detach()).all()):
+        raise SempartError("X holds NaN or infinity: check what it was made of")
     batch = X if X.ndim == 3 else X[None]
     z = _Closed.apply(batch, k, guard, degenerate)
     return z if X.ndim == 3 else z[0]
@@ -177,27 +210,30 @@ class _Fiedler(torch.autograd.Function):
         z = y * d.sqrt()[:, None] if normalised else y
         z = z / z.norm(dim=-1, keepdim=True)
         out = (z[:, -1] * _sign(z[:, -1])).to(W.dtype)
-        ctx.options = (k, normalised, tol, guard, degenerate)
-        ctx.save_for_backward(W, out, z, found.values.double(), d)
+        ctx.options = (normalised, tol, guard, degenerate)
+        ctx.save_for_backward(W, out, z, d)
         return out
 
     @staticmethod
     def backward(ctx, g: Tensor):
-        W, out, z, values, d = ctx.saved_tensors
-        k, normalised, tol, guard, degenerate = ctx.options  # noqa: RUF059
+        W, out, z, d = ctx.saved_tensors
+        normalised, tol, guard, degenerate = ctx.options
         if torch.is_grad_enabled():
             L = laplacian_of(W, normalised)
             p = _bordered(L, out, g)
             half = p[:, :, None] * out[:, None] / 2
             return _through(W, half + half.mT, normalised), *[None] * 5
-        theta = 1 - values if normalised else -values
         sign = (out.double() * z[:, -1]).sum(-1, keepdim=True).sign()
         g = g.double() * sign
+        theta = resolvent.rayleigh(W, z, d, normalised)  # those of the forward pass have the precision of W
         p, tied = resolvent.solve(W, z, theta, d, g, normalised=normalised, tol=tol, guard=guard)
         _report(tied, degenerate, guard)
         v = z[:, -1]
         orthogonal = g - v * (v * g).sum(-1, keepdim=True)
         if normalised:
+            if bool(tied.any()):  # without the share of the tie too, which the degrees would bring back
+                i = tied.nonzero()[:, 0]
+                orthogonal[i] = theta[i, -1:] * p[i] - resolvent.times(W[i], p[i, None], d[i])[:, 0]
             s = d.rsqrt()
             a, b = s * p, s * v
             rows = -(theta[:, -1:] * p * v - v * orthogonal / 2) / d

@@ -39,7 +39,7 @@ def solve(
     z : Tensor
         ``B x k x N`` unit eigenvectors beside the trivial one, largest first; the wanted one is the last.
     theta : Tensor
-        ``B x k`` their eigenvalues.
+        ``B x k`` their eigenvalues in float64, of :func:`rayleigh`.
     d : Tensor
         ``B x N`` degrees.
     g : Tensor
@@ -74,10 +74,28 @@ def solve(
     # x'b / x'x is a mean of the distances to theta: below the guard only if the solution is all tie
     tied |= (rest * b).sum(-1) < guard * (rest * rest).sum(-1)
     for i in (~done | tied).nonzero()[:, 0].tolist():
-        p[i], tie = _dense(W[i].double(), d[i], theta[i, -1], z[i, -1], g[i], normalised, guard)
-        tied[i] = tie
+        p[i], tied[i] = _dense(W[i].double(), d[i], z[i, -1], g[i], normalised, guard)
         rest[i] = 0
     return p + rest, tied
+
+
+def times(W: Tensor, x: Tensor, d: Tensor, normalised: bool = True) -> Tensor:
+    """``N x`` in float64 for vectors ``B x k x N``; graphs become float64 a few at a time."""
+    s = d.rsqrt()[:, None]
+    y = s * x if normalised else x
+    large = 1 if W.device.type == "cpu" else 32  # an accelerator has no cache to stay in
+    size = max(1, large * eigensolvers.LOCKSTEP // (8 * W[0].numel()))
+    y = torch.cat([a @ b.double() for a, b in zip(y.split(size), W.split(size), strict=True)])
+    return s * y if normalised else y - d[:, None] * x
+
+
+def rayleigh(W: Tensor, z: Tensor, d: Tensor, normalised: bool = True) -> Tensor:
+    """``B x k`` eigenvalues of unit eigenvectors ``B x k x N``, at the price of one product.
+
+    The error of a vector enters squared, so that they are exact to the guard where the vectors are in single
+    precision; an eigenvalue that was rounded itself is no distance to its neighbours.
+    """
+    return (z * times(W, z, d, normalised)).sum(-1)
 
 
 def _cpu(W: Tensor, known: Tensor, theta: Tensor, d: Tensor, b: Tensor, normalised: bool, tol: float):
@@ -148,12 +166,13 @@ def conjugate_gradients(product: Callable, known, theta, b, tol: float, xp: Modu
     return x, (rho <= goal) & ~broken
 
 
-def _dense(W: Tensor, d: Tensor, theta: Tensor, z: Tensor, g: Tensor, normalised: bool, guard: float):
-    """Equation 8 for one graph."""
+def _dense(W: Tensor, d: Tensor, z: Tensor, g: Tensor, normalised: bool, guard: float):
+    """Equation 8 for one graph: ``p`` and whether there is a tie."""
     s = d.rsqrt()
     N = s[:, None] * W * s if normalised else W - torch.diag(d)
     values, vectors = torch.linalg.eigh(N)
-    far = theta - values
+    # The wanted pair is known by its vector: next to these values any other value of it has its own rounding.
+    far = values[(vectors.mT @ z).abs().argmax()] - values
     close = far.abs() < guard
     inverse = torch.where(close, 0.0, 1 / torch.where(close, 1.0, far))
     p = vectors @ (inverse * (vectors.mT @ g))

@@ -19,6 +19,7 @@ from torch import Tensor
 from .backbones import Backbone, load_backbone
 from .errors import SempartError
 from .records import write_bytes
+from .training_step import TrainingError
 
 if TYPE_CHECKING:
     from .finetune_model import Encoder
@@ -35,11 +36,23 @@ def step_delta(out: pathlib.Path, step: int) -> pathlib.Path:
 
 @torch.no_grad()
 def delta_of(encoder: Encoder, backbone: Backbone) -> dict[str, Tensor]:
-    """Differences of the trained tensors to the backbone's, float16 on the CPU."""
+    """Differences of the trained tensors to the backbone's, float16 on the CPU.
+
+    Raises
+    ------
+    TrainingError
+        One is not finite, in half precision.
+    """
     base = dict(backbone.model.named_parameters())
-    return {
-        k: (p.detach().cpu() - base[k].detach().cpu()).half().contiguous() for k, p in encoder.tuned().items()
-    }
+    out = {}
+    for k, p in encoder.tuned().items():
+        out[k] = (p.detach().cpu() - base[k].detach().cpu()).half().contiguous()
+        if not bool(torch.isfinite(out[k]).all()):
+            raise TrainingError(
+                f"{k}: the tuned weights are not finite, or further from the backbone's than half precision reaches, so "
+                f"they have blown up; train again, into another folder, with a lower learning rate"
+            )
+    return out
 
 
 def write_delta(path: pathlib.Path, delta: Mapping[str, Tensor], settings: dict, backbone: Backbone) -> None:
@@ -107,7 +120,8 @@ def load_tuned(
     Raises
     ------
     SempartError
-        As :func:`read_delta`, or the file belongs to other weights.
+        As :func:`read_delta`, or the file belongs to other weights, or the backbone has no hash that would say so
+        (:func:`apply_delta` takes your word for it).
     """
     delta, said = read_delta(file)
     backbone = load_backbone(backbone, device or "cpu") if isinstance(backbone, str) else backbone
@@ -115,6 +129,11 @@ def load_tuned(
         raise SempartError(
             f"{file}: tunes {said['backbone']} (sha256 {said['sha256'][:12]}...), not {backbone.name} "
             f"({backbone.sha256[:12]}...): give that backbone"
+        )
+    if not backbone.sha256:
+        raise SempartError(
+            f"{file}: {backbone.name} has no hash of its weights, so nothing tells whether this tunes it: give the "
+            f"Backbone a sha256, or call apply_delta"
         )
     return apply_delta(backbone, delta, said["feature"], name=name, device=device)
 
@@ -128,7 +147,7 @@ def apply_delta(
     name: str | None = None,
     device: str | torch.device | None = None,
 ) -> Backbone:
-    """As :func:`load_tuned`, from the differences themselves."""
+    """As :func:`load_tuned`, from the differences themselves, whatever the backbone's hash."""
     model = copy.deepcopy(backbone.model)
     target = dict(model.named_parameters())
     digest = hashlib.sha256(backbone.sha256.encode())

@@ -40,6 +40,14 @@ def test_windows_lie_inside_and_cover_their_share():
     assert thin == (0, 193, 10, 13), "too wide for any draw: the middle at 4:3"
 
 
+@pytest.mark.parametrize(
+    "scale", [0.5, (-0.5, 1), (0, 1), (2, 3), (0.8, 0.2), (0.1, 0.2, 0.3), ("a", "b"), (float("nan"), 1)]
+)
+def test_shares_that_are_none(scale):
+    with pytest.raises(SempartError, match="scale="):
+        crop_pairs([places()], 56, [0], colours="none", scale=scale)
+
+
 def test_without_a_draw_that_meets_it_the_second_crop_is_the_first(monkeypatch):
     monkeypatch.setattr("sempart_core.crop_pairs.shared_area", lambda *_: 0)
     first = (1, 2, 30, 40)

@@ -191,6 +191,11 @@ def test_presets_and_faults():
         (lambda: MaskConsistency.preset("code", beta=1), "temperature"),
         (lambda: MaskConsistency(order="swapped"), "printed"),
         (lambda: MaskConsistency(temperature=0), "positive"),
+        (lambda: MaskConsistency(lower=float("inf")), "positive"),
+        (lambda: MaskConsistency(tau=-0.1), "tau=-0.1"),
+        (lambda: MaskConsistency(tau=float("nan")), "tau=nan"),
+        (lambda: MaskConsistency(min_iou=float("nan")), "min_iou=nan"),
+        (lambda: MaskConsistency(min_iou=1.5), "min_iou=1.5"),
         (lambda: MaskConsistency(alpha_uniform=-1), "alpha_uniform"),
         (lambda: CODE(vectors(), vectors(3), GRID), "grid"),
     ):

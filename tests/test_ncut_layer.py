@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sempart_core import SempartError, ncut_layer, resolvent
+from sempart_core import SempartError, eigensolvers, ncut_layer, resolvent
 from sempart_core.ncut_layer import DegenerateWarning, laplacian_of, ncut_eigenvector, symmetric_eigenvector
 from sempart_core.spectral import fiedler
 
@@ -25,6 +25,14 @@ def gradient(W, g, **options):
     W = W.clone().requires_grad_()
     (ncut_eigenvector(W, **options) * g).sum().backward()
     return (W.grad + W.grad.mT) / 2  # only the symmetric part has a meaning
+
+
+def three_groups(split=0.0, dtype=torch.float64):
+    """Three equal groups of seven, so that lambda_2 and lambda_3 are one; a ``split`` parts them by about as much."""
+    couplings = torch.tensor([[1, 0.1, 0.1], [0.1, 1, 0.1], [0.1, 0.1, 1]], dtype=torch.float64)
+    couplings[0, 1] += split
+    couplings[1, 0] += split
+    return torch.kron(couplings, graphs(1, 7)[0]).to(dtype)
 
 
 @pytest.mark.parametrize("laplacian", LAPLACIANS)
@@ -115,6 +123,41 @@ def test_a_tie_of_the_wanted_eigenvalue_is_reported(solver):
     gradient(two, g, solver=solver, degenerate="ignore")
 
 
+@pytest.mark.parametrize("laplacian", LAPLACIANS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [resolvent.STEPS, 2])
+@pytest.mark.parametrize("split", [0.1, 1e-3, 1e-5])
+def test_single_precision_has_the_gradient_of_double(monkeypatch, laplacian, solver, steps, split):
+    """Every training is in single precision: by conjugate gradients, by the closed form, and beside a near tie."""
+    monkeypatch.setattr(resolvent, "STEPS", steps)
+    W, g = three_groups(split, torch.float32), cotangent(21)
+    want = gradient(W.double(), g, laplacian=laplacian, solver="closed")
+    got = gradient(W, g.float(), laplacian=laplacian, solver=solver, degenerate="raise")
+    assert got.dtype == torch.float32
+    assert (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("laplacian", LAPLACIANS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [resolvent.STEPS, 2])
+def test_the_share_of_a_tie_is_left_out(monkeypatch, dtype, laplacian, solver, steps):
+    monkeypatch.setattr(resolvent, "STEPS", steps)
+    W, g = torch.stack([three_groups(x, dtype) for x in (0.0, 0.05)]), cotangent(21).to(dtype)
+    with pytest.warns(DegenerateWarning, match="1 of 2 graphs"):
+        got = gradient(W, g, laplacian=laplacian, solver=solver)
+    z = ncut_eigenvector(W, laplacian=laplacian, solver=solver)[0].double()
+    values, vectors = torch.linalg.eigh(laplacian_of(W[0].double(), laplacian == "normalized"))
+    assert values[2] - values[1] < 1e-12
+    inverse = torch.where((values - values[1]).abs() < 1e-9, 0.0, 1 / (values[1] - values))
+    half = torch.outer(vectors @ (inverse * (vectors.T @ g.double())), z) / 2
+    want = ncut_layer._through(W[:1].double(), (half + half.T)[None], laplacian == "normalized")[0]
+    want = (want + want.T) / 2
+    assert (got[0] - want).abs().max() < (1e-6 if dtype == torch.float32 else 1e-9) * want.abs().max()
+    other = gradient(W[1:].double(), g.double(), laplacian=laplacian, solver="closed")[0]
+    assert (got[1] - other).abs().max() < (1e-5 if dtype == torch.float32 else 1e-7) * other.abs().max()
+
+
 def test_features_and_their_threshold():
     x = torch.randn(2, 15, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) + 1
     f = torch.nn.functional.normalize(x, dim=-1)
@@ -133,6 +176,8 @@ def test_half_precision_becomes_single():
     with torch.autocast("cpu", torch.bfloat16):
         z = ncut_eigenvector(features=x)
     assert z.dtype == torch.float32
+    assert torch.equal(z, ncut_eigenvector(features=x)), "the cosines are in single precision too"
+    assert ncut_eigenvector(features=x.bfloat16()).dtype == torch.float32
     assert ncut_eigenvector(graphs(1, 9).bfloat16()).dtype == torch.float32
 
 
@@ -143,6 +188,21 @@ def test_the_path_of_an_accelerator(monkeypatch):
     monkeypatch.setattr(resolvent, "_cpu", resolvent._torch)
     for laplacian, w in zip(LAPLACIANS, want, strict=True):
         assert (gradient(W, g, laplacian=laplacian) - w).abs().max() < 1e-8 * w.abs().max()
+
+
+@pytest.mark.parametrize("laplacian", LAPLACIANS)
+@pytest.mark.parametrize("steps", [resolvent.STEPS, 2])
+def test_the_path_of_an_accelerator_in_single_precision(monkeypatch, laplacian, steps):
+    """Its vectors are less exact, its eigenvalues are to tell a tie all the same."""
+    monkeypatch.setattr(eigensolvers, "solve_cpu", eigensolvers.solve_torch)
+    monkeypatch.setattr(resolvent, "_cpu", resolvent._torch)
+    monkeypatch.setattr(resolvent, "STEPS", steps)
+    W, g = torch.stack([three_groups(x, torch.float32) for x in (0.0, 0.1)]), cotangent(21)
+    with pytest.warns(DegenerateWarning, match="1 of 2 graphs"):
+        got = gradient(W, g.float(), laplacian=laplacian)
+    want = gradient(W[1].double(), g, laplacian=laplacian, solver="closed")
+    assert (got[1] - want).abs().max() < 1e-3 * want.abs().max()
+    assert got[0].abs().max() < 10 * want.abs().max()
 
 
 def test_what_does_not_converge_goes_to_the_closed_form(monkeypatch):
@@ -158,7 +218,8 @@ def test_resolvent_solves():
     found = fiedler(W, k=2, tol=1e-12)
     d = W.sum(-1)
     z = found.vectors * d.sqrt()[:, None]
-    theta = 1 - found.values
+    theta = resolvent.rayleigh(W, z, d)
+    torch.testing.assert_close(theta, 1 - found.values)
     p, tied = resolvent.solve(W, z, theta, d, g, tol=1e-12)
     M = torch.eye(30, dtype=W.dtype) - laplacian_of(W)
     v = z[:, -1]
@@ -180,11 +241,30 @@ def test_resolvent_solves():
         ({"W": torch.ones(3, 3), "degenerate": "hide"}, "unknown degenerate"),
         ({"W": torch.full((3, 3), float("nan"))}, "NaN"),
         ({"W": torch.zeros(3, 3)}, "no edges"),
+        ({"W": torch.full((3, 3), float("nan")), "solver": "closed"}, "NaN"),
+        ({"W": torch.full((3, 3), float("inf")), "solver": "closed"}, "infinity"),
+        ({"W": torch.zeros(3, 3), "solver": "closed"}, "no edges"),
+        ({"features": torch.ones(3, 2), "tau": -0.1}, "tau=-0.1"),
+        ({"features": torch.ones(3, 2), "tau": float("nan")}, "tau=nan"),
+        ({"features": torch.ones(3, 2), "eps": -1.0}, "eps=-1.0"),
     ],
 )
 def test_bad_input(arguments, words):
     with pytest.raises(SempartError, match=words):
         ncut_eigenvector(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("X", "k", "words"),
+    [
+        (torch.ones(3, 4), 1, "B x N x N"),
+        (torch.ones(3, 3), 3, "k=3"),
+        (torch.full((3, 3), float("nan")), 1, "NaN"),
+    ],
+)
+def test_a_matrix_without_eigenvectors(X, k, words):
+    with pytest.raises(SempartError, match=words):
+        symmetric_eigenvector(X, k)
 
 
 def test_closed_form_of_any_symmetric_matrix():
