@@ -26,7 +26,10 @@ __all__ = ["BACKBONES", "TUNED", "file_of"]
 FOLDER = pathlib.Path(__file__).resolve().parent / "models" / "shipped"
 #: Name -> (backbone that was tuned, sha256 of the file as shipped).
 TUNED: dict[str, tuple[str, str]] = {
-    "dinov2_vits14_reg_mri_photos": ("dinov2_vits14_reg_mri", ""),
+    "dinov2_vits14_reg_mri_photos": (
+        "dinov2_vits14_reg_mri",
+        "2408d48b7a92bfda1c49488ad56a97b30a42e2b42def847bed1b689cadffd463",
+    ),
 }
 
 
