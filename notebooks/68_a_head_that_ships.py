@@ -351,8 +351,9 @@ glue("verdict-first", changed[f"{first} + bilateral"].verdict())
 # photographs instead of as many spread over the folder, the same recipe changes by
 # {measured}`head-windows/no windows, the first of the folder + bilateral/iou_change@voc2012_animals-saliency@photos|+.3f ci` there
 # (this profile: {glue:text}`verdict-first`). The choice of unlabelled photographs is a label too where it follows the classes. The
-# ablations of {doc}`64_sempart_ablations`, {doc}`65_sempart_losses` and {doc}`73_two_tricks_ablation` on photographs take the
-# first ones of the folder and compare among themselves only.
+# trainings of {doc}`64_sempart_ablations`, {doc}`65_sempart_losses` and chapters 72 to 75 on photographs take the
+# first ones of the folder, so that only differences between them count there. {doc}`73_two_tricks_ablation` asks for the worth of windows in another
+# recipe; its verdicts need not be these.
 #
 # ## Its failures
 #

@@ -241,7 +241,7 @@ glue(
 # $\epsilon$ {glue:text}`sweep-best-eps` with {glue:text}`sweep-best:.3f`; the paper's setting has
 # {measured}`guided-sweep/radius 9, eps 1e-03/iou|.3f`, no filter {measured}`guided-sweep/no filter/iou|.3f`. A window
 # corrects an outline only as far as it reaches: a patch here is as wide as {glue:text}`patch-width:.0f` pixels of the
-# scene, and half of that is what an outline on the grid of patches must be allowed to move. Choosing the best cell by
+# scene, and half of that is the least that an outline on the grid of patches must be allowed to move. Choosing the best cell by
 # these masks would be tuning with labels; the next chapter keeps to the paper's values.
 #
 # Which guide? The paper's text says luminance, its implementation section the mean of the three channels, its code takes the
@@ -283,8 +283,8 @@ for row, name in {"luminance": "luminance", "colour": "colour", "mean, not clamp
 # {measured}`guided-guide/luminance/iou_change|+.4f`; colour {glue:text}`guide-colour`, by
 # {measured}`guided-guide/colour/iou_change|+.4f`; not clamped {glue:text}`guide-clamp`, by
 # {measured}`guided-guide/mean, not clamped/iou_change|+.4f`. Radius 36 changes the IoU by
-# {measured}`guided-guide/colour, radius 36/iou_change|+.3f ci` with colour, while with the mean it stands at
-# {measured}`guided-sweep/radius 36, eps 1e-03/iou|.3f`: in a wide window many things share a grey, and colour tells more of them apart.
+# {measured}`guided-guide/colour, radius 36/iou_change|+.3f ci` with colour, to {measured}`guided-guide/colour, radius 36/iou|.3f`, while with the mean it stands at
+# {measured}`guided-sweep/radius 36, eps 1e-03/iou|.3f`: in a wide window many things share a grey, and colour may tell more of them apart.
 #
 # ## Speed
 #

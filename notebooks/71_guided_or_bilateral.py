@@ -165,7 +165,7 @@ glue("fig-gf-bf", fig)
 # %% [markdown]
 # ```{glue:figure} fig-gf-bf
 # :name: fig-gf-bf
-# :alt: Three composed scenes in rows, two with masks of TokenCut and one with the fine mask of SEMPART. Columns show the scene and the mask without filter, after the guided filter, after the guided filter with a scaled window, and after the bilateral solver with two sets of widths.
+# :alt: Three rows of composed scenes, two with masks of TokenCut and one with the fine mask of SEMPART. Columns show the scene and the mask without filter, after the guided filter, after the guided filter with a scaled window, and after the bilateral solver with two sets of widths.
 #
 # Masks cut at one half after each filter, scenes spread over the demo test set. Cut-outs: Tux Paint stamps, GPL-2
 # ({doc}`/book/credits`).
@@ -288,11 +288,11 @@ for name, key in (("TokenCut", "tokencut"), ("SEMPART coarse", "coarse"), ("SEMP
 # The guided filter is {glue:text}`direct-tokencut` than the bilateral solver behind TokenCut, by
 # {measured}`two-tricks-5-direct/TokenCut/iou_change|+.3f ci`, {glue:text}`direct-coarse` behind SEMPART's coarse mask, by
 # {measured}`two-tricks-5-direct/SEMPART coarse/iou_change|+.3f ci`, and {glue:text}`direct-fine` behind the fine one, by
-# {measured}`two-tricks-5-direct/SEMPART fine/iou_change|+.3f ci`. A composed scene is kind to both: its object has colours of its own.
+# {measured}`two-tricks-5-direct/SEMPART fine/iou_change|+.3f ci`. A composed scene may be kind to a filter by colour: its object has colours of its own.
 #
 # ## Where the difference comes from
 #
-# Two differences between the filters suggest themselves. *Reach*: a window of radius 9 knows nothing of what lies further than 18 pixels away,
+# Two differences between the filters suggest themselves. *Reach*: a window of radius 9 knows nothing of what lies further than 18 pixels away along rows or columns,
 # while the solver joins all pixels of like place and colour, step by step, however far. *What is fitted*: the guided filter
 # keeps, in each window, the level of the mask and explains only its variation by grey; the solver lets all pixels that look alike
 # agree on one value, so a majority of them outvotes the rest. If reach is the reason, the two do alike close to the true outline, and a wide window with a
@@ -371,7 +371,7 @@ glue("reach-wide", half(wide))
 # {doc}`70_guided_filter` has them one at a time. What neither explains is left to the other reason, that a regression keeps
 # the level it finds in a window and does not vote.
 #
-# A finer grid puts the mask's outline nearer to the true one from the start. TokenCut on an input of twice the side, so with patches half as
+# A finer grid could put the mask's outline nearer to the true one from the start. TokenCut on an input of twice the side, so with patches half as
 # wide in the picture:
 
 # %%

@@ -104,7 +104,7 @@ like = replace(
 #
 # $$\mathcal{L}_{\mathrm{eq}} = \frac{1}{H W} \left\lVert C_w \hat s - \mathrm{SG}\left[\mathrm{GF}(\hat s_w, C_w I)\right] \right\rVert_2^2 ,$$ (eq-consistency)
 #
-# where $\mathrm{SG}$ stops the gradient. The loss is zero if the network commutes with $C_w$: a function with $f(C_w I) = C_w f(I)$
+# where $\mathrm{SG}$ stops the gradient. Without the filter the loss is zero if the network commutes with $C_w$: a function with $f(C_w I) = C_w f(I)$
 # is called *equivariant* under $C_w$. The paper also adds the normalized cut of the window itself, $\mathcal{L}_{\mathrm{Ncut}}(\hat s_w)$,
 # with the gradient through $\hat s_w$. Both terms enter with a weight of .01; section 4 speaks of both, equation 8 of neither.
 #
@@ -251,9 +251,10 @@ save(rows)
 # {measured}`two-tricks-eq/half, middle/other_side|.2f` with those of a half and {measured}`two-tricks-eq/three quarters, middle/other_side|.2f` with those of three
 # quarters. Two things can be behind that. The network may cut the window where it cut the scene, and call the other side the object: without the
 # surroundings there is little to tell the two apart. Then the other cut is small, and at a quarter in the middle it
-# is {measured}`two-tricks-eq/quarter, middle/other_cut|.2f`. Or it cuts elsewhere. It must do so where the window holds nothing but
+# is {measured}`two-tricks-eq/quarter, middle/other_cut|.2f`. Or it cuts elsewhere. One would expect it where the window holds nothing but
 # background, since a normalized cut has two sides and the student's mask is empty there: in such windows of a quarter
-# {measured}`two-tricks-eq/quarter, without object/other_side|.2f` change sides, in those with a part of an object
+# {measured}`two-tricks-eq/quarter, without object/other_side|.2f` change sides, with an other cut of
+# {measured}`two-tricks-eq/quarter, without object/other_cut|.2f`, in those with a part of an object
 # {measured}`two-tricks-eq/quarter, with object/other_side|.2f`.
 #
 # ## Is the teacher right?
@@ -341,7 +342,7 @@ save(rows)
 # {measured}`two-tricks-teacher/three quarters, with object/acc_change|+.3f ci` (*{glue:text}`teacher-three-quarters`*).
 # Where no object is in a quarter the student's accuracy is {measured}`two-tricks-teacher/quarter, without object/acc_student|.3f` and the target's
 # {measured}`two-tricks-teacher/quarter, without object/acc_target|.3f`. The detail that an enlarged window adds has to outweigh what the network loses with the
-# surroundings: which of two things is the object is decided by what is around them. If labels turned each target to its better side, its
+# surroundings: which of two things is the object may be decided by what is around them. If labels turned each target to its better side, its
 # accuracy in windows of a quarter with an object would be {measured}`two-tricks-teacher/quarter, with object/acc_turned|.3f` in place of
 # {measured}`two-tricks-teacher/quarter, with object/acc_target|.3f`, beside {measured}`two-tricks-teacher/quarter, with object/acc_student|.3f` of the student.
 
@@ -451,7 +452,7 @@ glue("fig-windows", fig)
 # :profiles: demo
 # :metrics: area, never, most, none, part, whole, inside
 # :format: .3f
-# :caption: 2000 windows of each rule: their share of the input, the share of pixels that none of them held, the largest share of windows that one pixel lies in; and the share of windows that hold no object, a part of the objects, the whole of them, or nothing else. The objects are those of the test scenes, which no training sees.
+# :caption: 2000 windows of each rule: their share of the input, the share of pixels that none of them held, the largest share of windows that one pixel lies in; and the share of windows that hold no object, a part of the objects, the whole of them, or nothing else. The objects are those of the test scenes, which no training sees, and the last four columns spread the windows evenly over them (1980 where there are 60).
 # ```
 #
 # By the text of the paper {measured}`two-tricks-windows/paper/none|.2f` of the windows hold no object at all; by the code it is
@@ -573,7 +574,7 @@ glue(
 # The span of the masks during these trainings, mean over the batch and the seeds.
 # ```
 #
-# Any constant mask has the cut 1, so a training is counted as collapsed where its mean after these steps is above .95; how soon, the figure shows. The second claim {glue:text}`claim-stop`. With weight 10
+# Any constant mask has the cut 1, so a training is counted as collapsed where its mean after these steps is above .95; how soon, the figure shows. Counted by the cut, the second claim {glue:text}`claim-stop`; the shares of constant masks can say otherwise. With weight 10
 # the cut ends at {measured}`two-tricks-stop/weight 10, stopped/ncut|.3f` if the gradient is stopped and at
 # {measured}`two-tricks-stop/weight 10, not stopped/ncut|.3f` if it is not, with {measured}`two-tricks-stop/weight 10, stopped/constant|.2f` and
 # {measured}`two-tricks-stop/weight 10, not stopped/constant|.2f` of the masks constant; without a cut in the loss at
@@ -616,7 +617,7 @@ glue("fig-multiscale-training", plots.training_curves(trained["half"][0].log))
 # The terms of a training with windows of a half, first seed. The first epoch trains the coarse branch alone, which has no consistency term.
 # ```
 #
-# Consistency by epoch says little about the trick: as long as the masks are grey it is near zero, and it rises as they become masks, which a training as
+# Consistency by epoch says little about the trick: as long as the fine masks are grey it is near zero, and it rises as they become masks, which a training as
 # short as this one is still busy with at its end. So it is compared between networks, on the test scenes and the windows of above.
 
 # %%
@@ -750,7 +751,7 @@ one = replace(like, table="two-tricks-step", row="two_tricks", dataset=few.name,
 save([replace(one, metric="seconds", value=trial.log[-1]["seconds"] / 2, unit="s", params=dict(options))])
 
 # %% [markdown]
-# Such a step took about {measured}`two-tricks-step/two_tricks/seconds|.0f` s on one core, half the time of a held-out scene's masks included. The
+# Such a step took about {measured}`two-tricks-step/two_tricks/seconds|.0f` s on the machine that built this book, half the time of a held-out scene's masks included. The
 # paper's training has 30 epochs of 10,553 photographs in batches of eight, about 39,600 steps of four times this batch: `sempart train --recipe two_tricks`.
 #
 # ```{exercise-start} How often a pixel is seen

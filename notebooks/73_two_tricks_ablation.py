@@ -84,7 +84,7 @@ box_sets = of_profile(cfg, "boxes", limit=200 if cfg.dataset == "photos" else No
 # One backbone can be downloaded where this book is built, so that the paper's three backbones become two features of it
 # (other files can be put in place, see {doc}`66_backbones_patches_sizes`): the one of its registry entry, and the tokens of block 5,
 # which are another kind of feature at another depth. The weights $\lambda$ and the window of our recipe differ from the paper's: they
-# were chosen among five by the IoU on demo training scenes, so they are label-tuned. {doc}`74_where_the_tricks_help` measures the paper's own.
+# were chosen among five by the IoU on demo training scenes, so they are label-tuned. {doc}`74_where_the_tricks_help` measures the paper's own weights, {doc}`72_multiscale_consistency` its windows.
 
 # %%
 layer = backbone.default_layer
@@ -235,7 +235,7 @@ for which in TABLES:
 # **Claim 2, guided filter.** {measured}`two-tricks-3-differences/GF minus neither/iou_change|+.3f ci` and
 # {measured}`two-tricks-3-second-differences/GF minus neither/iou_change|+.3f ci`: the claim {glue:text}`tricks-default-gf` on the default layer and
 # {glue:text}`tricks-second-gf` on the second. {doc}`71_guided_or_bilateral` measures the filter after other methods, and
-# {doc}`74_where_the_tricks_help` finds the scenes on which it wins and loses.
+# {doc}`74_where_the_tricks_help` asks on which scenes it wins or loses.
 #
 # **Claim 3, both.** Beyond the crop, the filter adds {measured}`two-tricks-3-differences/crop + GF minus crop/iou_change|+.3f ci`
 # (that this is a gain {glue:text}`tricks-default-both-crop`), and beyond the filter the crop adds
@@ -258,8 +258,8 @@ for which in TABLES:
 # :caption: The paper's third backbone, as reported. No file of iBOT can be fetched here.
 # ```
 #
-# The crop can only help where the enlarged window is segmented better than the same region was as part of the
-# whole; {doc}`72_multiscale_consistency` measures that, by the size of the window.
+# Through the consistency the crop can help where the enlarged window is segmented better than the same region was as part of the
+# whole; {doc}`72_multiscale_consistency` measures that for the head that ships, by the size of the window. The cut of the window may help without it.
 #
 # ## With other methods and the bilateral solver: Table 1
 #
@@ -320,11 +320,11 @@ for name, row in (
 # :rows: LOST; TokenCut; FOUND - single; MOVE; Sempart; Sempart*; Ours; MOVE + BF; Sempart + BF; Sempart* + BF; Ours + BF; SELFMask w/ MOVE; SELFMask w/ Sempart; SELFMask w/ Sempart*; SELFMask w/ Ours
 # :reported: two-tricks-1
 # :reported-metrics: iou
-# :caption: Masks of the first 100 demo test scenes; Sempart* and Ours are trainings of the demo recipe, means over three seeds; the rows with + BF have one. LOST reads centred features. Beside them the IoU of Table 1; cells of another metric family than the column's say so.
+# :caption: Masks of the first 100 demo test scenes; Sempart* and Ours are trainings of the demo recipe, means over three seeds; the rows with + BF have one, the first. LOST reads centred features, and TokenCut keeps its own foreground rule. Beside them the IoU of Table 1; cells of another metric family than the column's say so.
 # ```
 #
 # Ours differs from Sempart* by {measured}`two-tricks-1-differences/Ours minus Sempart*/iou_change|+.3f ci`:
-# {glue:text}`tricks-one-ours`. With the bilateral solver Sempart* changes by
+# {glue:text}`tricks-one-ours`. With the bilateral solver Sempart* changes, on the first seed's network, by
 # {measured}`two-tricks-1-differences/Sempart* + BF minus Sempart*/iou_change|+.3f ci` ({glue:text}`tricks-one-bf-star`) and Ours by
 # {measured}`two-tricks-1-differences/Ours + BF minus Ours/iou_change|+.3f ci` ({glue:text}`tricks-one-bf-ours`). In the paper the solver
 # lowers Ours on DUTS-TE from {reported}`two-tricks-1/Ours/iou@duts_te` to {reported}`two-tricks-1/Ours + BF/iou@duts_te` and
@@ -336,7 +336,7 @@ for name, row in (
 #
 # The paper splits the mask into its connected components and boxes the one whose bounding box is the largest; a hit is an IoU with some true
 # box above one half (`corloc_gt` in the rows; the tables show the rule of all public code, one half or more). The same rule as SEMPART's ({doc}`62_sempart_masks_and_boxes`), here after the filter where GF is named.
-# Baselines keep their own rule. On these features LOST and Deep Spectral see positive products only and mark the whole picture, so they read centred ones
+# Baselines keep their own rule. All products of these features are positive, and LOST would mark the whole picture; it and Deep Spectral read centred ones
 # ({doc}`30_first_methods`).
 
 # %%
@@ -364,7 +364,7 @@ for test in box_sets:
         ]
     )
     (like, *_) = of["GF"].records("two-tricks-4-differences", "GF minus neither", only=["corloc"], ci=None)
-    rows.append(replace(like, metric="other_verdict", value=float(moved), preset=""))
+    rows.append(replace(like, metric="other_verdict", value=float(moved), preset="", ci=None))
 save(rows)
 for name, row in (
     ("crop", "crop minus neither"),
@@ -479,7 +479,7 @@ glue("fig-two-tricks", mask_grid(lines, columns=["scene", "truth", *CELLS], note
 # :optional:
 # :metrics: iou
 # :rows: LOST; TokenCut; Sempart*; Ours; Sempart* + BF; Ours + BF
-# :caption: Table 1 on photographs, short trainings of the demo recipe. The head that ships stands in {doc}`68_a_head_that_ships`.
+# :caption: Table 1 on photographs, short trainings of the demo recipe, three seeds; the rows with + BF have one seed, the first, and TokenCut its own foreground rule. The head that ships stands in {doc}`68_a_head_that_ships`.
 # ```
 #
 # ```{paper-table} two-tricks-2

@@ -358,7 +358,7 @@ save(rows)
 # With batch statistics {measured}`evaluation-orders/statistics of the batch of 8/images_moved|.2f` of the images move by more than .01, one of them by
 # {measured}`evaluation-orders/statistics of the batch of 8/largest_move|.2f`, while the means of the three orders lie within
 # {measured}`evaluation-orders/statistics of the batch of 8/iou_range|.3f` of each other. Running statistics were made for exactly this purpose, to answer for one
-# photograph at a time. The inversion moves no image by a little: it moves whole batches, or none.
+# photograph at a time. The inversion turns whole batches, or none.
 #
 # ## The epoch
 #
@@ -575,9 +575,9 @@ glue("fig-evaluation-choices", fig)
 # %% [markdown]
 # ```{glue:figure} fig-evaluation-choices
 # :name: fig-evaluation-choices
-# :alt: Left, one line a choice of evaluation, with a dot and an interval for the change of mean IoU of the shipped head and a square with a wider interval for three trained heads; a grey band around zero has the width of the mean distance of the two papers' rows. Right, the gain of choosing the epoch on the test images over the number of epochs, for all images, for the half that was used for choosing and for the other half.
+# :alt: Left, one line a choice of evaluation, with a dot and an interval for the change of mean IoU of the shipped head and a square with a wider interval for three trained heads; a grey band around zero reaches as far to either side as the mean distance of the two papers' rows. Right, the gain of choosing the epoch on the test images over the number of epochs, for all images, for the half that was used for choosing and for the other half.
 #
-# Left: what each choice does to the mean IoU; the grey band is as wide as the rows Sempart and Sempart\* are apart on average. Right: what choosing
+# Left: what each choice does to the mean IoU; the grey band reaches as far to either side of zero as the rows Sempart and Sempart\* are apart on average. Right: what choosing
 # the epoch on the test images is worth, by the number of epochs.
 # ```
 #
@@ -597,11 +597,11 @@ glue("fig-evaluation-choices", fig)
 # *between* the two papers a reader must know what stands above the yardstick, and before comparing *within* the second, the choice of the epoch.
 #
 # Limits: one backbone, small trainings, scenes that were composed; the demo scenes have other margins than photographs, and a head
-# that was trained longer has epochs that differ less.
+# that was trained longer may have epochs that differ less.
 #
 # ## On photographs
 #
-# The same on the first photographs of three lists are the rows of the profile `photos` (`make run PROFILE=photos DATA_ROOT=folder`).
+# The same on the first photographs of three lists (the trained heads on the first list) are the rows of the profile `photos` (`make run PROFILE=photos DATA_ROOT=folder`).
 #
 # ```{paper-table} evaluation-shipped-change
 # :name: tab-evaluation-shipped-photos
