@@ -150,6 +150,14 @@ def test_paper_table_keeps_measured_and_reported_apart(tmp_path):
     assert "misprint: see 2" in soup.select_one(".table-notes").get_text()
 
 
+def test_names_of_metrics_may_hold_spaces(tmp_path, monkeypatch):
+    spaced = [dataclasses.replace(ROWS[0], metric="pair iou"), ROWS[0]]
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", spaced)
+    table = "```{paper-table} t\n:profiles: demo\n:metrics: pair iou; iou\n```\n"
+    soup, warnings = build(tmp_path, table)
+    assert not warnings and len(soup.select("table.paper-table tbody td")) == 2
+
+
 def test_a_row_that_was_run_may_lack_a_number(tmp_path):
     table = "```{paper-table} t\n:profiles: demo\n:metrics: iou, acc\n:rows: LOST; a/b; U2\n:optional-rows: U2\n```\n"
     soup, warnings = build(tmp_path, table)

@@ -128,10 +128,7 @@ class PaperTable(TableDirective):
                             "/".join(key), location=self.get_location())  # fmt: skip
             ours[key] = r
         own_cols = list(dict.fromkeys((r["profile"], r["dataset"]) for r in rows))
-        asked = self.options.get("metrics", "")
-        metrics = (lines(asked) if ";" in asked else words(asked)) or list(
-            dict.fromkeys(r["metric"] for r in rows)
-        )
+        metrics = self._metrics() or list(dict.fromkeys(r["metric"] for r in rows))
         own = [
             (p, d, m) for p, d in own_cols for m in metrics if any((p, d, m, r["row"]) in ours for r in rows)
         ]
@@ -155,12 +152,14 @@ class PaperTable(TableDirective):
         )
         return [node, *self._notes()]
 
+    def _metrics(self) -> list[str]:
+        """Names that were asked for; those with spaces in them are separated by semicolons."""
+        asked = self.options.get("metrics", "")
+        return lines(asked) if ";" in asked else words(asked)
+
     def _selected(self, r: dict) -> bool:
-        want = {
-            k: words(self.options[k + "s"])
-            for k in ("metric", "dataset", "profile")
-            if k + "s" in self.options
-        }
+        want = {k: words(self.options[k + "s"]) for k in ("dataset", "profile") if k + "s" in self.options}
+        want |= {"metric": self._metrics()} if "metrics" in self.options else {}
         want |= {k: words(self.options[k]) for k in ("backbone", "preset", "seed") if k in self.options}
         return all(str(r[k]) in v for k, v in want.items())
 
