@@ -150,6 +150,17 @@ def test_paper_table_keeps_measured_and_reported_apart(tmp_path):
     assert "misprint: see 2" in soup.select_one(".table-notes").get_text()
 
 
+def test_counts_are_whole_and_signed_intervals_say_to(tmp_path, monkeypatch):
+    count = dataclasses.replace(ROWS[0], metric="scenes", value=3.0, ci=None, preset="")
+    change = dataclasses.replace(ROWS[0], metric="iou_change", value=-0.02, ci=(-0.03, -0.01))
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", [count, change])
+    soup, warnings = build(tmp_path, "```{paper-table} t\n:profiles: demo\n```\n")
+    for tip in soup.select(".num-tip"):
+        tip.extract()
+    cells = [c.get_text(" ", strip=True) for c in soup.select("table.paper-table tbody td")]
+    assert not warnings and cells == ["3", "-0.020 -.030 to -.010"]
+
+
 def test_names_of_metrics_may_hold_spaces(tmp_path, monkeypatch):
     spaced = [dataclasses.replace(ROWS[0], metric="pair iou"), ROWS[0]]
     monkeypatch.setattr(sys.modules[__name__], "ROWS", spaced)

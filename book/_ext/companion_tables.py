@@ -22,6 +22,8 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 HIGHER_IS_BETTER = {"iou", "acc", "max_f", "corloc", "corloc_gt", "miou", "f", "ap", "ap50"}
+#: Metrics that count things.
+COUNTS = {"scenes"}
 NOT_RUN = "not run here"
 
 
@@ -260,7 +262,8 @@ class PaperTable(TableDirective):
         if r is None:  # a row that was run there may lack a number, as the base of differences does
             run = any((p, d, n) == (*column[:2], name) for p, d, _, n in ours)
             return "–" if run else nodes.inline(text=NOT_RUN, classes=["not-run"])
-        fmt = self.options.get("format", ".3f" if abs(r["value"]) < 10 else ".1f")
+        usual = ".0f" if r["metric"] in COUNTS else ".3f" if abs(r["value"]) < 10 else ".1f"
+        fmt = self.options.get("format", usual)
         text = format(r["value"], fmt)
         cell = number(text, text, kind="measured", tip=tip_measured(r), value=r["value"])
         column_values = [ours[*column, n]["value"] for n in names if (*column, n) in ours]
@@ -271,7 +274,8 @@ class PaperTable(TableDirective):
         out = [cell]
         if r["ci"] and "no-ci" not in self.options:
             low, high = (re.sub(r"^(-?)0\.", r"\1.", format(v, fmt)) for v in r["ci"])
-            out += [nodes.Text(" "), nodes.inline(text=f"{low}–{high}", classes=["ci"])]
+            to = " to " if {low[0], high[0]} & {"-", "+"} else "–"  # a dash beside a sign reads as two
+            out += [nodes.Text(" "), nodes.inline(text=f"{low}{to}{high}", classes=["ci"])]
         if "mix-families" in self.options and r["preset"]:
             out += [nodes.Text(" "), nodes.inline(text=f"[{r['preset']}]", classes=["ci"])]
         return out
