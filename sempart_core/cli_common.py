@@ -45,7 +45,7 @@ def registry(kind: Kind):
     elif kind is Kind.heads:
         from .heads import HEADS as found
     elif kind is Kind.backbones:
-        from .backbones import BACKBONES as found
+        from .tuned_backbones import BACKBONES as found
     elif kind is Kind.datasets:
         from .datasets import DATASETS as found
     elif kind is Kind.presets:
@@ -68,6 +68,7 @@ def check_refiner(name: str | None) -> None:
 
 def load(backbone: str, weights: pathlib.Path | None, device: str) -> Backbone:
     """The network on the device asked for."""
+    from . import tuned_backbones  # noqa: F401  (they can be named too)
     from .backbones import load_backbone
     from .profiles import resolve_device
 

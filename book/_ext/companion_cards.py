@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 REGISTRIES = {
     "methods": ("sempart_core.methods", "METHODS"),
     "heads": ("sempart_core.heads", "HEADS"),
-    "backbones": ("sempart_core.backbones", "BACKBONES"),
+    "backbones": ("sempart_core.tuned_backbones", "BACKBONES"),  # with those that ship
     "datasets": ("sempart_core.datasets", "DATASETS"),
     "presets": ("sempart_core.metrics", "PRESETS"),
     "refiners": ("sempart_core.refine", "REFINERS"),

@@ -1,0 +1,110 @@
+"""Tuned backbones that ship: their files, their cards, and how they refuse."""
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+from safetensors import torch as safetensors
+
+from data_scripts import ship_backbone
+from sempart_core import SempartError, tuned_backbones
+from sempart_core.backbones import load_backbone
+from sempart_core.checkpoints import sha256_of
+from sempart_core.tuned import read_delta
+from sempart_core.tuned_backbones import BACKBONES, TUNED, file_of
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_the_file_is_the_one_that_shipped_and_says_how_it_was_made(name):
+    path = file_of(name)
+    assert sha256_of(path) == TUNED[name][1]
+    assert path.stat().st_size < ship_backbone.LARGEST
+    delta, said = read_delta(path)
+    assert all(d.dtype == torch.half and torch.isfinite(d).all() for d in delta.values())
+    assert any(d.abs().max() > 0 for d in delta.values())
+    settings = json.loads(said["settings"])
+    rows = list(csv.DictReader(io.StringIO(said["log"])))
+    assert int(rows[-1]["step"]) == settings["steps"]
+    card = BACKBONES.card(name)
+    assert str(settings["n"]) in card.extra["tuning"] and card.extra["sha256"] == TUNED[name][1]
+    assert card.extra["feature"] == said["feature"] == BACKBONES.card(TUNED[name][0]).extra["feature"]
+    assert '"/' not in said["settings"]  # no path of a machine
+
+
+def test_another_file_or_none_is_refused(tmp_path, monkeypatch):
+    name = next(iter(TUNED))
+    monkeypatch.setattr(tuned_backbones, "FOLDER", tmp_path)
+    with pytest.raises(SempartError, match="is missing; install the package again"):
+        load_backbone(name)
+    file_of(name).write_bytes(b"something else")
+    with pytest.raises(SempartError, match="sha256 is"):
+        load_backbone(name)
+    assert "missing or damaged" in tuned_backbones.card(name).extra["tuning"]  # and importing does not fail
+    file_of(name).unlink()
+    assert tuned_backbones.card(name).cost == "file missing"
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_the_card_speaks_of_this_backbone(name):
+    card, base = BACKBONES.card(name), BACKBONES.card(TUNED[name][0])
+    assert card.extra["where"] == "this package" and card.extra["file"] == file_of(name).name
+    assert card.extra["defaults_from"].startswith("label-tuned: carried over")  # the prefix marks its rows
+    assert card.extra["taus"] == base.extra["taus"] and "photographs" in card.extra["training"]
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_only_the_tail_differs_from_the_original(name):
+    try:
+        base = load_backbone(TUNED[name][0])
+    except SempartError:
+        pytest.skip("the weights of the original are not here")
+    net = load_backbone(name)
+    assert net.name == name and net.sha256 != base.sha256 and net.card is BACKBONES.card(name)
+    x = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    layers = ["queries@11", "tokens@5"]
+    one, two = (n.extract(x, layers).layers for n in (net, base))
+    assert torch.equal(one["tokens@5"], two["tokens@5"]) and not torch.equal(
+        one["queries@11"], two["queries@11"]
+    )
+
+
+def training(folder, backbone):
+    said = {"backbone": backbone, "sha256": "0", "feature": "tokens@1", "settings": "{}"}
+    (folder / "log.csv").write_text("step,total,seconds\n1,0.5,9.9\n", encoding="utf-8")
+    safetensors.save_file({"w": torch.zeros(2).half()}, folder / "delta.safetensors", metadata=said)
+
+
+def test_shipping_copies_differences_and_log(tmp_path, monkeypatch):
+    name = next(iter(TUNED))
+    monkeypatch.setattr(tuned_backbones, "FOLDER", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    training(tmp_path, TUNED[name][0])
+    path, digest = ship_backbone.ship(tmp_path, name)
+    assert path == file_of(name) and digest == sha256_of(path)
+    assert read_delta(path)[1]["log"].split() == [
+        "step,total",
+        "1,0.5",
+    ]  # without what differs from run to run
+    (tmp_path / "log.csv").unlink()
+    with pytest.raises(SempartError, match="give the folder of a finished fine-tuning"):
+        ship_backbone.ship(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "largest", "name", "words"),
+    [
+        ("other", 1e6, None, "is made of"),
+        (None, 10, None, "tune fewer blocks"),
+        (None, 1e6, "nothing", "no tuned backbone is called"),
+    ],
+)
+def test_shipping_refuses(tmp_path, monkeypatch, backbone, largest, name, words):
+    own = next(iter(TUNED))
+    monkeypatch.setattr(tuned_backbones, "FOLDER", tmp_path)
+    monkeypatch.setattr(ship_backbone, "LARGEST", largest)
+    training(tmp_path, backbone or TUNED[own][0])
+    with pytest.raises(SempartError, match=words):
+        ship_backbone.ship(tmp_path, name or own)
+    assert not file_of(own).exists()
