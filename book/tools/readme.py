@@ -33,13 +33,6 @@ ROWS = {
         ),
         "head-masks",
     ),
-    **dict.fromkeys(
-        (
-            "tuned backbone, TokenCut, least corners",
-            "tuned backbone, TokenCut, least corners + bilateral",
-        ),
-        "tuned-masks",
-    ),
 }
 
 
