@@ -67,7 +67,7 @@ box_sets = of_profile(cfg, "boxes", limit=None if demo else 400)
 #
 # The length is *label-tuned*. Rate, optimiser and the two epochs were set at first; then two numbers of photographs were tried, and the one that ships is the smaller. With
 # three times as many photographs, so that the same rate acted for three times as many steps, TokenCut came out worse than untuned on all three sets of photographs (tried
-# in a script; no row). The supplement's figure 1 warns of that: a small dose helps, and a large one harms. Nobody without masks would have seen it, since the loss goes on falling.
+# in a script; no row). The supplement's figure 1 warns of that: a small dose helps, and a large one harms. Nobody without masks would have seen it: the agreement of the pairs went on rising.
 # `python -m data_scripts.ship_backbone OUT --images DIR` repeats the training, in minutes of one core. The file says of itself:
 
 # %% tags=["nbval-check-output"]

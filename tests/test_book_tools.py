@@ -232,7 +232,7 @@ def test_intervals_lose_only_a_leading_zero(tmp_path, monkeypatch):
     signed = dataclasses.replace(ROWS[0], table="w", row="S", value=0.01, ci=(-0.05, 0.07))
     monkeypatch.setattr(sys.modules[__name__], "ROWS", [row, signed])
     text = build(tmp_path, "```{paper-table} w\n:format: .2f\n```")[0].find("table").get_text()
-    assert "10.53–20.04" in text and "-.05–.07" in text
+    assert "10.53–20.04" in text and "-.05 to .07" in text
 
 
 def test_readme_refuses_two_rows_for_one_cell(monkeypatch):
