@@ -33,6 +33,13 @@ ROWS = {
         ),
         "head-masks",
     ),
+    **dict.fromkeys(
+        (
+            "tuned backbone, TokenCut, least corners",
+            "tuned backbone, TokenCut, least corners + bilateral",
+        ),
+        "tuned-masks",
+    ),
 }
 
 
