@@ -1,7 +1,8 @@
 """Tune the backbone that ships, and put it into the package: ``python -m data_scripts.ship_backbone OUT --images DIR``.
 
 Without ``--images`` OUT holds a finished fine-tuning. The differences go to their registered place together with the
-log, of which the seconds are left out; the sha256 that is printed belongs into ``sempart_core/tuned_backbones.py``.
+log, of which the seconds are left out; the sha256 that is printed belongs into ``sempart_core/tuned_backbones.py``. It
+is another one each time: safetensors writes its metadata in any order.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from sempart_core.checkpoints import sha256_of
 from sempart_core.errors import SempartError
 from sempart_core.finetune import finetune
 from sempart_core.finetune_recipes import finetune_recipe
-from sempart_core.photo_files import find_photos
 from sempart_core.records import write_bytes
+from sempart_core.training_data import photographs
 from sempart_core.training_files import LOG
 from sempart_core.tuned import DELTA, read_delta
 from sempart_core.tuned_backbones import TUNED, file_of
@@ -32,11 +33,9 @@ PHOTOGRAPHS = 320
 
 def tune(images: pathlib.Path, out: pathlib.Path, name: str) -> None:
     """Fine-tune into ``out`` with the recipe ``photos``, or go on with what is there."""
-    found, problems = find_photos([images])
-    if problems:
-        raise SempartError(problems[0])
+    found = photographs(images)
     n = min(PHOTOGRAPHS, len(found))
-    chosen = [found[int(i * len(found) / n)] for i in range(n)]
+    chosen = [found[i * len(found) // n] for i in range(n)]
 
     def say(row: dict, masks: object) -> None:
         if row["step"] % 10 == 0:
@@ -50,7 +49,7 @@ def tune(images: pathlib.Path, out: pathlib.Path, name: str) -> None:
 
 
 def log_of(out: pathlib.Path) -> str:
-    """The log as CSV without its seconds, so that the same training gives the same file."""
+    """The log as CSV without its seconds, which alone differ when the same training is repeated."""
     path = out / LOG
     if not path.is_file():
         raise SempartError(f"{path}: no such file; give the folder of a finished fine-tuning")

@@ -20,7 +20,7 @@ _DIFFNCUT = {
 #: Fine-tunings of Differentiable NCut, of all blocks of a ViT-S/16 (a batch of 64 for patches of 8). ``paper``: section
 #: 4, "Training details". ``code``: the public code (protocols 1.9), whose schedule is made for ten epochs and whose
 #: colours change more than DINO's; it also tunes the embedding in front of the blocks. ``demo``: ours, the last blocks
-#: on fixed pairs of a few photographs, for two cores. ``photos``: the same on photographs, not measured in this edition.
+#: on fixed pairs of a few photographs, for two cores. ``photos``: the same for the backbone that ships (``data_scripts.ship_backbone``).
 FINETUNES: dict[str, dict] = {
     "paper": {**_DIFFNCUT, "objective": "paper", "colours": "dino"},
     "code": {
