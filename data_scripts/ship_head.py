@@ -15,12 +15,12 @@ import pathlib
 import sys
 
 from sempart_core import heads
-from sempart_core.backbones import BACKBONES
 from sempart_core.checkpoints import sha256_of
 from sempart_core.errors import SempartError
 from sempart_core.models import load_head
 from sempart_core.records import write_bytes, write_text
 from sempart_core.training_files import LOG
+from sempart_core.tuned_backbones import BACKBONES
 
 #: What a head's ``about`` must hold; a training writes all of it.
 NEEDED = ("backbone", "sha256", "feature", "size", "photographs", "n")

@@ -33,8 +33,9 @@ def load(name: str, device="cpu", weights=None):
     SempartError
         Unknown name, ``weights`` for a head, or weights that are absent or damaged.
     """
-    from .backbones import BACKBONES, load_backbone  # torch is imported only when a network is asked for
+    from .backbones import load_backbone  # torch is imported only when a network is asked for
     from .heads import HEADS
+    from .tuned_backbones import BACKBONES
 
     if name in HEADS:
         if weights is not None:

@@ -24,7 +24,8 @@ from .features import Features
 from .paths import cache_dir
 from .registry import Card, Registry
 
-#: Backbones by name; each card tells data, labels, licence, file and defaults.
+#: Backbones by name; each card tells data, labels, licence, file and defaults. :mod:`sempart_core.tuned_backbones`
+#: adds those that ship: take it from there to list all.
 BACKBONES = Registry("backbone")
 #: ImageNet mean and standard deviation of R, G, B in [0, 1]; every registered backbone was trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -233,11 +234,12 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        One of :data:`BACKBONES`.
+        One of :data:`BACKBONES`, or one that ships with the package
+        (:data:`sempart_core.tuned_backbones.TUNED`).
     device : str
         Where it computes.
     weights : path, optional
-        Weight file, or folder holding ``<name>.pt``, ``.pth`` or ``.safetensors``. Default: what
+        Weight file (of a backbone that ships: that of its original), or folder holding ``<name>.pt``, ``.pth`` or ``.safetensors``. Default: what
         ``SEMPART_WEIGHTS`` names, then the cache's ``weights`` folder, then timm's hub.
 
     Raises
@@ -245,7 +247,9 @@ def load_backbone(
     SempartError
         Unknown name, no file and no hub, a wrong checksum, or a file that does not fit strictly.
     """
-    return BACKBONES[name](device=device, weights=weights)
+    from . import tuned_backbones  # imports this module, and registers those that ship
+
+    return tuned_backbones.BACKBONES[name](device=device, weights=weights)
 
 
 def _load(

@@ -68,8 +68,8 @@ def check_refiner(name: str | None) -> None:
 
 def load(backbone: str, weights: pathlib.Path | None, device: str) -> Backbone:
     """The network on the device asked for."""
+    from .backbones import load_backbone
     from .profiles import resolve_device
-    from .tuned_backbones import load_backbone  # knows those that ship, too
 
     return load_backbone(backbone, device=resolve_device(device), weights=weights)
 

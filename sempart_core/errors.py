@@ -1,4 +1,4 @@
-"""The one exception for bad input: a clear sentence that names the file or argument and the remedy."""
+"""The exceptions of the package: each is a clear sentence that names the file or argument and the remedy."""
 
 
 class SempartError(ValueError):
@@ -7,3 +7,12 @@ class SempartError(ValueError):
 
 class UnreadableError(SempartError):
     """An image file that is there but is damaged, truncated or none. Some loops skip such a file and go on."""
+
+
+class TrainingError(SempartError):
+    """The numbers went wrong: a loss or weights that are not finite, or masks that became constant.
+
+    ``log`` holds the rows of the training so far, that of the collapse included.
+    """
+
+    log: tuple[dict, ...] = ()

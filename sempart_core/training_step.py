@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import SempartError
+from .errors import TrainingError
 from .models import Masks
 from .multiscale import Zoomed
 from .objective import Objective
@@ -21,15 +21,6 @@ from .objective import Objective
 BRANCHES = ("joint", "coarse", "detached", "fine")
 #: A mask whose values span less than this is constant: no threshold that survives an epoch splits it.
 CONSTANT = 0.05
-
-
-class TrainingError(SempartError):
-    """The numbers went wrong: a loss that is not finite, or masks that became constant.
-
-    ``log`` holds the rows of the epochs so far, that of the collapse included.
-    """
-
-    log: tuple[dict, ...] = ()
 
 
 class Meter:

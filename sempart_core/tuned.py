@@ -1,28 +1,23 @@
-"""Tuned backbones as files: the differences of the tuned tensors, in half precision."""
+"""Tuned backbones from files, which hold the differences of the tuned tensors in half precision.
+
+A fine-tuning writes them (:mod:`sempart_core.finetune_files`); nothing here needs one.
+"""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors import torch as safetensors
 from torch import Tensor
 
 from .backbones import Backbone, load_backbone
 from .errors import SempartError
-from .records import write_bytes
-from .training_step import TrainingError
-
-if TYPE_CHECKING:
-    from .finetune_model import Encoder
 
 DELTA = "delta.safetensors"
 #: What the name of a tuned backbone ends in.
@@ -34,48 +29,13 @@ def step_delta(out: pathlib.Path, step: int) -> pathlib.Path:
     return out / f"step-{step:06d}.safetensors"
 
 
-@torch.no_grad()
-def delta_of(encoder: Encoder, backbone: Backbone) -> dict[str, Tensor]:
-    """Differences of the trained tensors to the backbone's, float16 on the CPU.
-
-    Raises
-    ------
-    TrainingError
-        One is not finite, in half precision.
-    """
-    base = dict(backbone.model.named_parameters())
-    out = {}
-    for k, p in encoder.tuned().items():
-        out[k] = (p.detach().cpu() - base[k].detach().cpu()).half().contiguous()
-        if not bool(torch.isfinite(out[k]).all()):
-            raise TrainingError(
-                f"{k}: the tuned weights are not finite, or further from the backbone's than half precision reaches, so "
-                f"they have blown up; train again, into another folder, with a lower learning rate"
-            )
-    return out
-
-
-def write_delta(path: pathlib.Path, delta: Mapping[str, Tensor], settings: dict, backbone: Backbone) -> None:
-    """Write differences, the backbone they belong to, and how they came about."""
-    said = {
-        "backbone": backbone.name,
-        "sha256": backbone.sha256,
-        "feature": settings["feature"],
-        "settings": json.dumps(settings, sort_keys=True),
-    }
-    try:
-        write_bytes(path, safetensors.save(dict(delta), metadata=said))
-    except OSError as e:
-        raise SempartError(f"{path}: cannot be written ({e.strerror}); make room there") from e
-
-
 def read_delta(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The differences, and what the file says of itself.
 
     Raises
     ------
     SempartError
-        No such file, damaged, or not made by :func:`write_delta`.
+        No such file, damaged, or not made by a fine-tuning.
     """
     path = pathlib.Path(path)
     if not path.is_file():

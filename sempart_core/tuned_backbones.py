@@ -1,7 +1,8 @@
-"""Tuned backbones that ship with the package: importing this module adds them to the registry of backbones.
+"""Tuned backbones that ship with the package; :func:`~sempart_core.backbones.load_backbone` knows them by name.
 
 Each is the difference of some tensors to those of a registered backbone (:mod:`sempart_core.tuned`), in
 ``models/shipped``, so that the original's file must be there too. ``python -m data_scripts.ship_backbone`` writes one.
+The registry is that of :mod:`sempart_core.backbones`, to which importing this module adds them.
 """
 
 from __future__ import annotations

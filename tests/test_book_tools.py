@@ -328,6 +328,11 @@ def test_strings_of_several_lines_count_whole():
     assert inputs.bare('s = (\n    "a"  # c\n\n    # d\n    "b"\n)\n') == 's = (\n    "a"\n    "b"\n)'
 
 
+def test_a_chapter_that_loads_a_backbone_needs_no_fine_tuning():
+    found = inputs.modules("sempart_core.backbones", ROOT)
+    assert "sempart_core.tuned" in found and not [m for m in found if "finetune" in m or "training" in m]
+
+
 def test_lists_count_where_they_are_read(tree):
     (tree / "sempart_core/samples.py").write_text("x = 1\n")
     path = tree / "book/lists/set/all.txt"

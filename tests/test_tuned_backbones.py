@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,6 +35,37 @@ def test_the_file_is_the_one_that_shipped_and_says_how_it_was_made(name):
     assert str(settings["n"]) in card.extra["tuning"] and card.extra["sha256"] == TUNED[name][1]
     assert card.extra["feature"] == said["feature"] == BACKBONES.card(TUNED[name][0]).extra["feature"]
     assert '"/' not in said["settings"]  # no path of a machine
+
+
+ASKED = """
+import sys
+import sempart_core.backbones
+from sempart_core import SempartError
+from {module} import {function} as load
+
+heavy = [m for m in sys.modules if m.startswith("sempart_core.") and ("finetune" in m or "tuned" in m)]
+assert not heavy, heavy
+for name, words in (("nothing", "{name}"), ("{name}", "no weights for '{base}'")):
+    try:
+        load(name)
+    except SempartError as e:
+        assert words in str(e), e
+    else:
+        raise SystemExit(f"{{name}} was loaded without weights")
+assert not [m for m in sys.modules if m.startswith("sempart_core.finetune")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function"), [("sempart_core", "load"), ("sempart_core.backbones", "load_backbone")]
+)
+@pytest.mark.parametrize("name", TUNED)
+def test_a_name_is_enough(module, function, name, tmp_path):
+    code = ASKED.format(module=module, function=function, name=name, base=TUNED[name][0])
+    own = {k: v for k, v in os.environ.items() if k != "SEMPART_WEIGHTS"}
+    own |= {"SEMPART_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    root = pathlib.Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=own)
 
 
 def test_another_file_or_none_is_refused(tmp_path, monkeypatch):
