@@ -20,6 +20,7 @@ from sempart_core.errors import SempartError
 from sempart_core.finetune import finetune
 from sempart_core.finetune_recipes import finetune_recipe
 from sempart_core.records import write_bytes
+from sempart_core.samples import evenly
 from sempart_core.training_data import photographs
 from sempart_core.training_files import LOG
 from sempart_core.tuned import DELTA, read_delta
@@ -34,8 +35,7 @@ PHOTOGRAPHS = 320
 def tune(images: pathlib.Path, out: pathlib.Path, name: str) -> None:
     """Fine-tune into ``out`` with the recipe ``photos``, or go on with what is there."""
     found = photographs(images)
-    n = min(PHOTOGRAPHS, len(found))
-    chosen = [found[i * len(found) // n] for i in range(n)]
+    chosen = [found[i] for i in evenly(PHOTOGRAPHS, len(found))]
 
     def say(row: dict, masks: object) -> None:
         if row["step"] % 10 == 0:

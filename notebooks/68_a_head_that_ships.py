@@ -279,7 +279,7 @@ save(changes)
 # %%
 whole = of_profile(cfg, "train")[0]
 FEW = 96 if cfg.dataset == "demo" else 400
-chosen = [whole[i] for i in range(0, len(whole), max(1, len(whole) // FEW))][:FEW]
+chosen = whole.spread(FEW)
 windowed = load_training_set(chosen, backbone, size=SIZE, pixels=False, crop="half")
 SEEDS = [cfg.seed + s for s in range(2 if cfg.name == "smoke" else 3)]
 WINDOWS = {
@@ -291,7 +291,7 @@ WINDOWS = {
 HALF = {"refine": "bilateral", "refine_params": {"subsample": 2}}
 of = {}
 first = "no windows, the first of the folder"
-plain = load_training_set([whole[i] for i in range(len(chosen))], backbone, size=SIZE, pixels=False)
+plain = load_training_set(whole[: len(chosen)], backbone, size=SIZE, pixels=False)
 for row, weights in {**WINDOWS, first: None}.items():
     objective = Objective.preset("refined", tau=recipe("shipped")["tau"], **(weights or {}))
     options = recipe(

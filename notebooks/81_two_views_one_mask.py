@@ -59,8 +59,7 @@ SEEDS = [cfg.seed + s for s in range(2 if smoke else 3)]
 N = {"demo": 48, "photos": 256, "paper": None}[cfg.dataset]
 
 whole = of_profile(cfg, "train")[0]
-N = min(N or len(whole), len(whole))
-photographs = [whole[i * len(whole) // N] for i in range(N)] if not paper else whole
+photographs = whole if paper else whole.spread(N)
 mask_sets = of_profile(cfg, "masks", limit=None if paper else 80)
 box_sets = of_profile(cfg, "boxes", limit=None if paper else 60)
 

@@ -113,8 +113,40 @@ class Dataset(Sequence):
             )  # fmt: skip
         return self._read(self.names[i])
 
+    def spread(self, n: int) -> Dataset:
+        """A shorter data set of ``n`` pictures spread evenly over this one, whose order is often that of classes.
+
+        Parameters
+        ----------
+        n : int
+            At least 1; from the length of the data set on, all pictures are in it.
+
+        Raises
+        ------
+        SempartError
+            ``n`` is no whole number of at least 1.
+        """
+        return Dataset(
+            self.name, [self.names[i] for i in evenly(n, len(self))], self._read,
+            split=self.split, class_names=self.class_names, salt=self.salt,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, split={self.split!r}, {len(self)} pictures, list {self.list_hash})"
+
+
+def evenly(n: int, of: int) -> list[int]:
+    """``n`` indices spread evenly over a list of length ``of``, from 0 on; all of them if it has no more.
+
+    Raises
+    ------
+    SempartError
+        ``n`` is no whole number of at least 1.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise SempartError(f"n={n!r}: give how many pictures to take, a whole number of at least 1")
+    n = min(n, of)
+    return [i * of // n for i in range(n)]
 
 
 def binarise(labels: np.ndarray, void: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -82,6 +82,21 @@ def test_binarise():
     assert m.tolist() == [[False, True]] and void.tolist() == [[True, False]]
 
 
+def test_a_spread_takes_every_part_of_the_list():
+    names = [f"{i:02}" for i in range(10)]
+    data = Dataset("d", names, lambda n: Sample(n, PHOTO), split="train", class_names=("x",), salt="v1")
+    some = data.spread(4)
+    assert isinstance(some, Dataset) and some.names == ("00", "02", "05", "07") and some[3].name == "07"
+    assert (some.name, some.split, some.class_names, some.salt) == ("d", "train", ("x",), "v1")
+    assert data.spread(1).names == ("00",) and some.list_hash != data.list_hash
+    for n in (10, 11, 1000):
+        assert data.spread(n).names == data.names
+    assert len(data[:0].spread(3)) == 0
+    for n in (0, -1, 2.0, "3", True, None):
+        with pytest.raises(SempartError, match=r"n=.*whole number of at least 1"):
+            data.spread(n)
+
+
 def test_folder(tmp_path):
     for n in "bac":
         put(tmp_path / "images" / f"{n}.jpg")
