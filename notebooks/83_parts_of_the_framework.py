@@ -30,13 +30,12 @@ seed = 0
 
 from sempart_core.backbones import load_backbone
 from sempart_core.datasets import of_profile
-from sempart_core.evaluate import evaluate, extract_dataset
 from sempart_core.finetune import finetune
 from sempart_core.finetune_data import load_pairs
 from sempart_core.finetune_recipes import finetune_recipe
 from sempart_core.mask_consistency import MaskConsistency
 from sempart_core.notebook import glue, save, start
-from sempart_core.seeds import Seeds, compare, verdicts
+from sempart_core.seeds import Seeds, compare, measure_backbones, verdicts
 
 cfg = start(profile, data_root, device, seed, name="83_parts_of_the_framework")
 smoke, paper = cfg.name == "smoke", cfg.dataset == "paper"
@@ -46,8 +45,7 @@ N = {"demo": 48, "photos": 256, "paper": None}[cfg.dataset]
 SEEDS = [cfg.seed + s for s in range(2 if smoke else 3)]
 
 whole = of_profile(cfg, "train")[0]
-N = min(N or len(whole), len(whole))
-photographs = whole if paper else [whole[i * len(whole) // N] for i in range(N)]
+photographs = whole if paper else whole.spread(N)
 test = of_profile(cfg, "masks", limit=None if paper else 40)[0]
 boxes = of_profile(cfg, "boxes", limit=None if paper else 40)[0]
 pairs = photographs
@@ -69,16 +67,8 @@ def objective(**changes):
 
 
 # %%
-def of_nets(data, nets, method, cache=False, **options):
-    """Evaluations of one method on several backbones."""
-    runs = []
-    for net in nets:
-        f = extract_dataset(data, net, size=cfg.size, cache=cache, keep_images=False)
-        runs.append(evaluate(data, method, net, features=f, seed=cfg.seed, **options))
-    return Seeds(tuple(runs))
-
-
-untuned = of_nets(test, [backbone], "diffncut", cache=True)
+measured = {"size": cfg.size, "seed": cfg.seed}
+untuned = measure_backbones(test, "diffncut", [backbone], cache=True, **measured)
 PARTS = {
     "Ours": ({}, True),
     "w/o structural regularization": ({"alpha": 0.0}, True),
@@ -96,14 +86,14 @@ def trained(changes, projector=True, seeds=SEEDS):
 rows, masks, found = [], {}, {}
 for row, (changes, projector) in PARTS.items():
     nets = trained(changes, projector)
-    masks[row], found[row] = of_nets(test, nets, "diffncut"), of_nets(boxes, nets, "tokencut")
+    masks[row] = measure_backbones(test, "diffncut", nets, **measured)
+    found[row] = measure_backbones(boxes, "tokencut", nets, **measured)
     rows += masks[row].records("diffncut-5", row) + found[row].records(
         "diffncut-supplement-1", row, ["corloc"]
     )
 rows += untuned.records("diffncut-5", "untuned")
-rows += of_nets(boxes, [backbone], "tokencut", cache=True).records(
-    "diffncut-supplement-1", "untuned", ["corloc"]
-)
+found_untuned = measure_backbones(boxes, "tokencut", [backbone], cache=True, **measured)
+rows += found_untuned.records("diffncut-supplement-1", "untuned", ["corloc"])
 PARTLY = list(PARTS)[1:]
 worse = compare({row: masks[row] for row in PARTLY}, masks["Ours"])
 fewer = compare({row: found[row] for row in PARTLY}, found["Ours"], "corloc")
@@ -167,7 +157,8 @@ for alpha in ALPHAS:
     if alpha in SAME:
         of_alpha[alpha] = Seeds(masks[SAME[alpha]].runs[:1])
     else:
-        of_alpha[alpha] = of_nets(test, trained({"alpha": alpha}, seeds=SEEDS[:1]), "diffncut")
+        nets = trained({"alpha": alpha}, seeds=SEEDS[:1])
+        of_alpha[alpha] = measure_backbones(test, "diffncut", nets, **measured)
 by_alpha = compare({f"alpha = {a}": of for a, of in of_alpha.items() if a != 0.05}, of_alpha[0.05])
 rows = [r for a, of in of_alpha.items() for r in of.records("diffncut-supplement-2", f"alpha = {a}")]
 for row, d in by_alpha.items():

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .backbones import Backbone
 from .errors import SempartError
 from .evaluate import evaluate
 from .evaluation import Evaluation
+from .extraction import extract_dataset
 from .methods import Method
 from .records import Record
 from .statistics import Paired, bootstrap_ci, holm, paired_wilcoxon
@@ -98,6 +100,35 @@ def measure(dataset, methods: Iterable[Method | str], backbone=None, **options) 
         that is not trained.
     """
     return Seeds(tuple(evaluate(dataset, method, backbone, **options) for method in methods))
+
+
+def measure_backbones(
+    dataset, method: Method | str, backbones: Iterable[Backbone], *, size: int, cache: bool = False, **options
+) -> Seeds:
+    """One method on the features of several backbones, such as those of several fine-tunings.
+
+    Parameters
+    ----------
+    dataset, method, **options
+        As in :func:`~sempart_core.evaluate.evaluate`. Every method gets the default layer of photographs resized to
+        a multiple of the patch, without their pixels: one that reads those is refused.
+    backbones : iterable of Backbone
+        In the order of their seeds.
+    size : int
+        Side of the network's square input in pixels.
+    cache : bool
+        Keep the features on disk; those of a tuned backbone are seldom asked for twice.
+
+    Raises
+    ------
+    SempartError
+        No backbone, or as :func:`~sempart_core.evaluate.evaluate`.
+    """
+    runs = []
+    for backbone in backbones:
+        features = extract_dataset(dataset, backbone, size=size, cache=cache, keep_images=False)
+        runs.append(evaluate(dataset, method, backbone, features=features, **options))
+    return Seeds(tuple(runs))
 
 
 def spread_records(like: Record, metric: str, values: Sequence[float]) -> list[Record]:

@@ -14,6 +14,7 @@ from sempart_core.seeds import (
     compare,
     differences,
     measure,
+    measure_backbones,
     spread_records,
     student_half_width,
     verdicts,
@@ -130,6 +131,24 @@ def test_a_method_a_seed_is_measured():
     assert len(found.runs) == 2 and found.runs[0].provenance["params"]["foreground"] == "least-corners"
     for method, run in zip(methods, found.runs, strict=True):
         assert run.metrics == evaluate(data, method, backbone, features=features).metrics
+
+
+def test_a_backbone_a_seed_is_measured():
+    data = [Sample(f"{i}.png", *scene(112 + 14 * i, seed=i)) for i in range(2)]
+    nets = ColourBackbone(), ColourBackbone()
+    nets[1].sha256 = "1" * 64
+    found = measure_backbones(data, "diffncut", nets, size=56, seed=3, params={"k": 2}, resample="nearest")
+    assert [r.provenance["sha256"] for r in found.runs] == [net.sha256 for net in nets]
+    for net, run in zip(nets, found.runs, strict=True):
+        features = extract_dataset(data, net, size=56, cache=False)
+        alone = evaluate(
+            data, "diffncut", net, features=features, seed=3, params={"k": 2}, resample="nearest"
+        )
+        assert run.provenance == alone.provenance and run.metrics == alone.metrics
+    with pytest.raises(SempartError, match="images kept"):
+        measure_backbones(data, "deep-spectral", nets, size=56, variant="paper")
+    with pytest.raises(SempartError, match="no evaluation"):
+        measure_backbones(data, "diffncut", [], size=56)
 
 
 def test_a_spread_is_a_mean_and_a_deviation():
