@@ -28,10 +28,9 @@ from .finetune_model import Encoder, Siamese
 from .mask_consistency import MaskConsistency
 from .paths import ensure
 from .profiles import resolve_device
-from .train import _once, _silent
 from .training_data import content_of, photographs
 from .training_files import STATE, load_state
-from .training_setup import in_half, processes, whole
+from .training_setup import in_half, once, processes, silent, whole
 from .tuned import DELTA, apply_delta, read_delta, step_delta
 
 #: Modules that decide the weights, as files of the package.
@@ -219,8 +218,8 @@ def finetune(
         horizon, seed, in_half(amp, place) and place.type == "cuda", keep_every, accelerator.num_processes,
     )  # fmt: skip
     # What all processes read the first one says. New pairs are shared out: each process says what it alone has met.
-    each_says = skip and _once(skip)
-    one_says = each_says if main else skip and _silent
+    each_says = skip and once(skip)
+    one_says = each_says if main else skip and silent
     content = f"{found.content} {found.seed} {found.amp}" if fixed else content_of(found, one_says)
     settings = settings_of(plan, backbone, content, n)
     key = ""

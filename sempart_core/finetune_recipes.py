@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-
 from .finetune import finetune
-from .losses import one_of
+from .training_setup import options_of
 
 _DIFFNCUT = {
     "blocks": 12,
@@ -44,8 +42,4 @@ FINETUNES: dict[str, dict] = {
 
 def finetune_recipe(name: str, **changes) -> dict:
     """As :func:`~sempart_core.recipes.recipe`, for :func:`~sempart_core.finetune.finetune`: ``finetune(images, backbone, **...)``."""
-    one_of(name, "recipe", FINETUNES)
-    known = [k for k, p in inspect.signature(finetune).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for key in changes:
-        one_of(key, "key of a recipe", known)
-    return {**FINETUNES[name], **changes}
+    return options_of(finetune, FINETUNES, name, changes)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-
-from .losses import one_of
 from .train import train
+from .training_setup import options_of
 
 _PAPER = {"config": "paper", "objective": "paper", "optimiser": "paper", "lr": 1e-4, "batch": 8, "size": 320}
 _COMPACT = {
@@ -45,11 +43,7 @@ def recipe(name: str, **changes) -> dict:
     SempartError
         Unknown name, or a key that :func:`~sempart_core.train.train` does not have.
     """
-    one_of(name, "recipe", RECIPES)
-    known = [k for k, p in inspect.signature(train).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for key in changes:
-        one_of(key, "key of a recipe", known)
-    out = {**RECIPES[name], **changes}
+    out = options_of(train, RECIPES, name, changes)
     if "coarse_epochs" in out and "coarse_epochs" not in changes:
         alone = out.get("branches") in ("coarse", "fine")
         fewer = out["epochs"] - 1 if isinstance(out["epochs"], int) else 0  # train refuses what is no number

@@ -26,7 +26,7 @@ from .profiles import resolve_device
 from .training_data import TrainingSet, content_of, load_training_set
 from .training_files import HEAD, STATE, head_of
 from .training_loop import COLLAPSED, OPTIMISERS, Plan, run
-from .training_setup import check, check_set, in_half, processes, with_crops
+from .training_setup import check, check_set, in_half, once, processes, silent, with_crops
 from .training_step import BRANCHES, CONSTANT, TrainingError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def train(
     main = accelerator.is_main_process
     backbone = load_backbone(backbone, device=place) if isinstance(backbone, str) else backbone
     layer = feature or backbone.default_layer
-    skip = skip and (_once(skip) if main else _silent)
+    skip = skip and (once(skip) if main else silent)
     config = SempartConfig.preset(config) if isinstance(config, str) else config
     if isinstance(objective, str):
         optimiser = optimiser or (objective if objective in OPTIMISERS else "paper")
@@ -258,22 +258,6 @@ def train(
             resume=resume or bool(key), bar=bar, on_epoch=on_epoch,
         )  # fmt: skip
     return TrainResult(model, tuple(log), best, out, key)
-
-
-def _once(skip: Callable[[str], None]) -> Callable[[str], None]:
-    """``skip``, given each sentence once: a photograph is read for the key and again for its features."""
-    said: set[str] = set()
-
-    def say(sentence: str) -> None:
-        if sentence not in said:
-            said.add(sentence)
-            skip(sentence)
-
-    return say
-
-
-def _silent(sentence: str) -> None:
-    """The first process has said it."""
 
 
 def _of_dim(plan: Plan, dim: int) -> Plan:

@@ -1,8 +1,10 @@
-"""What a training asks of its arguments, and the processes and the precision that it runs in."""
+"""What a training asks of its arguments, where they come from, and the processes and the precision it runs in."""
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -96,6 +98,44 @@ def check_set(
         raise SempartError(
             f"the photographs were loaded without these windows: load them with crop={crop!r}, crops_each={each}"
         )
+
+
+def once(skip: Callable[[str], None]) -> Callable[[str], None]:
+    """``skip``, given each sentence once: a photograph is read for the key and again for its features."""
+    said: set[str] = set()
+
+    def say(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            skip(sentence)
+
+    return say
+
+
+def silent(sentence: str) -> None:
+    """The ``skip`` of a process beside the first one, which says it."""
+
+
+def options_of(training: Callable, recipes: Mapping[str, dict], name: str, changes: Mapping) -> dict:
+    """The keyword arguments of a recipe, some of them changed.
+
+    Parameters
+    ----------
+    training : callable
+        Whose keyword-only parameters the changes may name.
+    recipes : dict
+        Keyword arguments by the recipe's name; left as they are.
+
+    Raises
+    ------
+    SempartError
+        Unknown ``name``, or a change that the training does not have.
+    """
+    one_of(name, "recipe", recipes)
+    known = [k for k, p in inspect.signature(training).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in changes:
+        one_of(key, "key of a recipe", known)
+    return {**recipes[name], **changes}
 
 
 def whole(least: int = 1, **numbers: int) -> None:
