@@ -1,8 +1,8 @@
-"""Trained heads by what made them: the same call trains once and loads from then on.
+"""Trained weights by what made them: the same call trains once and loads from then on.
 
 An artefact is a folder ``trained/<16 hexadecimal digits>`` of the cache, named by the hash of all that
 decides the weights: arguments, photographs, backbone, versions, and the code of the modules in
-:data:`DECIDING`, comments and docstrings aside.
+:data:`DECIDING` (of a fine-tuning: its own), comments and docstrings aside.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import importlib.metadata
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import filelock
 
 from .errors import SempartError
-from .models import Sempart, load_head
 from .paths import cache_dir, ensure
 from .records import versions
-from .training_files import HEAD, STATE, head_of, load_state
+from .training_files import STATE, load_state
 
+T = TypeVar("T")
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
     "affinity.py", "augment.py", "backbones.py", "bilateral.py", "binarise.py", "extraction.py", "guided.py",
@@ -101,25 +102,25 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
         held.release()
 
 
-def finished(folder: pathlib.Path, device: object = "cpu") -> tuple[Sempart, list[dict], int] | None:
-    """Network, log and best epoch of an artefact; None while it is not whole (the head is written last)."""
+def finished(folder: pathlib.Path, read: Callable[[pathlib.Path], T]) -> tuple[T, list[dict]] | None:
+    """What a training made, and its log; None while the artefact is not whole.
+
+    ``read`` gives what is written last, from the folder, or raises SempartError.
+    """
     try:
-        model = load_head(folder / HEAD, device)
-        log = load_state(folder)["log"]
+        return read(folder), load_state(folder)["log"]
     except SempartError:
         return None
-    return model, log, int(model.about["epoch"])
 
 
-def discard_broken(folder: pathlib.Path) -> None:
+def discard_broken(folder: pathlib.Path, check: Callable[[list[dict]], object] = len) -> None:
     """Remove the state of an unfinished artefact that cannot be continued, so that it is trained from the start.
 
-    Broken is a state that is damaged or of another version, or one with an epoch whose head cannot be read.
+    Broken is a state that is damaged or of another version, or one for whose log ``check`` raises SempartError.
     """
     if not (folder / STATE).exists():
         return
     try:
-        for row in load_state(folder)["log"]:
-            load_head(head_of(folder, row["epoch"]))
+        check(load_state(folder)["log"])
     except SempartError:
         (folder / STATE).unlink()

@@ -23,7 +23,7 @@ from .crop_pairs import SCALE, checked_scale
 from .errors import SempartError
 from .extraction import Progress
 from .finetune_data import NONE, FreshPairs, PairSet, Photos, checked_size, load_pairs
-from .finetune_loop import FinetunePlan, check, discard_broken, finished, restore, run, settings_of, steps_of
+from .finetune_loop import FinetunePlan, check, restore, run, settings_of, steps_of
 from .finetune_model import Encoder, Siamese
 from .mask_consistency import MaskConsistency
 from .paths import ensure
@@ -241,10 +241,12 @@ def finetune(
 
     with artefacts.lock(out) if key and main else contextlib.nullcontext():
         accelerator.wait_for_everyone()
-        if key and (log := finished(out)) is not None:
-            return FinetuneResult(_tuned(backbone, out, place), tuple(log), out, key, True)
+        if key and (made := artefacts.finished(out, lambda folder: _tuned(backbone, folder, place))):
+            return FinetuneResult(made[0], tuple(made[1]), out, key, True)
         if key and main:
-            discard_broken(out)
+            # Damaged, or without its state: it would pass for the end of the training that is begun now.
+            (out / DELTA).unlink(missing_ok=True)
+            artefacts.discard_broken(out)
         accelerator.wait_for_everyone()
         half = None if plan.amp else torch.float32
         with torch.random.fork_rng(devices=[place.index or 0] if place.type == "cuda" else []):

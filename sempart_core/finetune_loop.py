@@ -27,7 +27,7 @@ from .mask_consistency import PATTERNS, MaskConsistency, collapse_shares, pair_l
 from .training_files import STATE, load_state, save_state, write_log
 from .training_loop import SCHEDULES, generator, of_first
 from .training_setup import whole
-from .tuned import DELTA, read_delta, step_delta
+from .tuned import DELTA, step_delta
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -219,27 +219,6 @@ def settings_of(plan: FinetunePlan, backbone: Backbone, content: str, n: int) ->
         "n": n,
         **asdict(plan),
     }
-
-
-def finished(out: pathlib.Path) -> list[dict] | None:
-    """The log of an artefact that is whole: its delta is written last."""
-    try:
-        read_delta(out / DELTA)
-        return load_state(out)["log"]
-    except SempartError:
-        return None
-
-
-def discard_broken(out: pathlib.Path) -> None:
-    """Remove what is no use of an artefact that is not whole, so that it is trained, or its delta written, anew.
-
-    Its delta is damaged, or has lost its state and would pass for the end of the training that is begun now.
-    """
-    (out / DELTA).unlink(missing_ok=True)
-    try:
-        load_state(out)
-    except SempartError:
-        (out / STATE).unlink(missing_ok=True)
 
 
 def check(

@@ -19,7 +19,7 @@ from .backbones import Backbone, load_backbone
 from .errors import SempartError
 from .extraction import Progress
 from .losses import one_of
-from .models import Sempart, SempartConfig
+from .models import Sempart, SempartConfig, load_head
 from .objective import Objective
 from .paths import ensure
 from .profiles import resolve_device
@@ -241,10 +241,12 @@ def train(
 
     with artefacts.lock(out) if key and main else contextlib.nullcontext():
         accelerator.wait_for_everyone()
-        if key and (found := artefacts.finished(out, place)):
-            return TrainResult(found[0], tuple(found[1]), found[2], out, key, loaded=True)
+        if key and (found := artefacts.finished(out, lambda folder: load_head(folder / HEAD, place))):
+            model, log = found
+            return TrainResult(model, tuple(log), int(model.about["epoch"]), out, key, loaded=True)
         if key and main:
-            artefacts.discard_broken(out)
+            # Each epoch of the log needs its head: one of them is handed back as the best.
+            artefacts.discard_broken(out, lambda log: [load_head(head_of(out, r["epoch"])) for r in log])
         accelerator.wait_for_everyone()
         data = images
         if not isinstance(images, TrainingSet):

@@ -18,7 +18,7 @@ from sempart_core.objective import Objective
 from sempart_core.recipes import RECIPES, recipe
 from sempart_core.samples import Dataset, Sample
 from sempart_core.train import train
-from sempart_core.training_files import STATE, head_of
+from sempart_core.training_files import HEAD, STATE, head_of
 
 register()
 OPTIONS = QUICK | {"epochs": 2}
@@ -66,6 +66,9 @@ def test_what_can_be_continued_is_kept(tmp_path):
     r = train(pictures(6), ColourBackbone(), out=tmp_path / "t", **OPTIONS)
     artefacts.discard_broken(r.out)
     assert (r.out / STATE).exists()
+    model, log = artefacts.finished(r.out, lambda out: load_head(out / HEAD))
+    assert model.about == r.model.about and len(log) == len(r.log)
+    assert artefacts.finished(r.out, lambda out: load_head(out / "none")) is None
 
 
 def test_waiting_for_another_process_is_said_once(tmp_path, monkeypatch, capsys):
