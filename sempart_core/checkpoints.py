@@ -80,6 +80,25 @@ def checked(path: pathlib.Path, name: str, expected: str, weights: str | os.Path
     )
 
 
+def check_shipped(path: pathlib.Path, what: str, expected: str | None) -> None:
+    """SempartError unless a file of the package is there, and the one that was shipped.
+
+    Parameters
+    ----------
+    what : str
+        Whose file it is, for the sentence.
+    expected : str or None
+        Its sha256; None where the package was installed without the list of them.
+    """
+    if expected is None or not path.is_file():
+        lost = "file" if expected is not None else "checksum"
+        raise SempartError(f"{path}: the {lost} of {what} is missing; install the package again")
+    if (digest := sha256_of(path)) != expected:
+        raise SempartError(
+            f"{path}: sha256 is {digest}, but {what} has {expected}; install the package again"
+        )
+
+
 def find(
     name: str, original: str = "", hub: str = "", weights: str | os.PathLike | None = None
 ) -> pathlib.Path | None:

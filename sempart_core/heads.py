@@ -15,7 +15,7 @@ import pathlib
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .checkpoints import sha256_of
+from .checkpoints import check_shipped
 from .errors import SempartError
 from .models import Sempart, load_head
 from .models.files import FORMAT
@@ -116,13 +116,8 @@ def open_head(head: str | os.PathLike | Sempart | None = None) -> tuple[Sempart,
 
 def _load(name: str, device: str | torch.device = "cpu") -> Sempart:
     """The shipped head; SempartError where its file is absent or not the one that was shipped."""
-    path, expected = file_of(name), checksums().get(name)
-    if expected is None or not path.is_file():
-        raise SempartError(f"the file of the head {name!r} is missing in {FOLDER}; install the package again")
-    if (digest := sha256_of(path)) != expected:
-        raise SempartError(
-            f"{path}: sha256 is {digest}, but the head {name!r} has {expected}; install the package again"
-        )
+    path = file_of(name)
+    check_shipped(path, f"the head {name!r}", checksums().get(name))
     return load_head(path, device)
 
 

@@ -17,8 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .backbones import BACKBONES, Backbone, load_backbone
-from .checkpoints import sha256_of
-from .errors import SempartError
+from .checkpoints import check_shipped
 from .registry import Card
 from .tuned import load_tuned
 
@@ -89,12 +88,7 @@ def _load(
 ) -> Backbone:
     """The tuned backbone; ``weights`` are those of the original. SempartError where a file is absent or another."""
     path, (base, expected) = file_of(name), TUNED[name]
-    if not path.is_file():
-        raise SempartError(f"{path}: the file of {name} is missing; install the package again")
-    if (digest := sha256_of(path)) != expected:
-        raise SempartError(
-            f"{path}: sha256 is {digest}, but {name} has {expected}; install the package again"
-        )
+    check_shipped(path, f"the backbone {name!r}", expected)
     out = load_tuned(load_backbone(base, device, weights), path, name=name, device=device)
     out.card = BACKBONES.card(name)
     return out
