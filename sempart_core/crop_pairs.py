@@ -75,14 +75,13 @@ def random_window(
         :data:`OVERLAP` of the new window's area must lie in this one. Where no draw does, this one is
         returned; the public code then drops the condition, and an empty overlap has no mask.
     scale : (float, float)
-        Share of the photograph's area.
+        Share of the photograph's area; not checked here, see :func:`checked_scale`.
 
     Returns
     -------
     (top, left, height, width)
     """
     H, W = size
-    scale = checked_scale(scale)
     for _ in range(TRIES):
         u, v = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         area = (scale[0] + u * (scale[1] - scale[0])) * H * W
@@ -196,6 +195,7 @@ def crop_pairs(
         On the CPU; the global random numbers are left alone.
     """
     one_of(colours, "colours", COLOURS)
+    scale = checked_scale(scale)
     views, windows, flips = ([], []), ([], []), []
     for picture, seed in zip(pictures, seeds, strict=True):
         draw = torch.Generator().manual_seed(seed)
