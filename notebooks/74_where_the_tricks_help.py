@@ -150,7 +150,7 @@ def rows_of(binned, table, suffix=""):
 
 rows = rows_of(by_size, "two-tricks-sizes")
 rows += [
-    replace(r, metric="scenes", value=float(r.n), ci=None, preset="", params={}, unit="")
+    replace(r, metric="scenes", value=float(r.n), ci=None, preset="", params={}, unit="count")
     for r in rows
     if r.metric == "neither"
 ]

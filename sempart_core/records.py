@@ -51,7 +51,7 @@ class Record:
     table, row, metric : str
         Address of the number: ``{measured}`table/row/metric``` in the book.
     value : float
-        The number, as a fraction or in ``unit``.
+        The number, as a fraction or in ``unit`` (``ms``, ``MB``, ``x``; ``count`` of how many things).
     ci : (float, float), optional
         95 % interval of the mean over images (bootstrap), or ``None``.
     n : int

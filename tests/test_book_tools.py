@@ -151,7 +151,7 @@ def test_paper_table_keeps_measured_and_reported_apart(tmp_path):
 
 
 def test_counts_are_whole_and_signed_intervals_say_to(tmp_path, monkeypatch):
-    count = dataclasses.replace(ROWS[0], metric="scenes", value=3.0, ci=None, preset="")
+    count = dataclasses.replace(ROWS[0], metric="pictures", value=3.0, unit="count", ci=None, preset="")
     change = dataclasses.replace(ROWS[0], metric="iou_change", value=-0.02, ci=(-0.03, -0.01))
     monkeypatch.setattr(sys.modules[__name__], "ROWS", [count, change])
     soup, warnings = build(tmp_path, "```{paper-table} t\n:profiles: demo\n```\n")
@@ -159,6 +159,13 @@ def test_counts_are_whole_and_signed_intervals_say_to(tmp_path, monkeypatch):
         tip.extract()
     cells = [c.get_text(" ", strip=True) for c in soup.select("table.paper-table tbody td")]
     assert not warnings and cells == ["3", "-0.020 -.030 to -.010"]
+    heads = [c.get_text(" ", strip=True) for c in soup.select("table.paper-table thead th")]
+    assert heads[2] == "pictures"  # without a unit
+
+
+def test_what_counts_scenes_says_so():
+    rows = [r for r in records.load_rows(ROOT / "book" / "results") if r["metric"] == "scenes"]
+    assert rows and all(r["unit"] == "count" and r["value"] == int(r["value"]) for r in rows)
 
 
 def test_names_of_metrics_may_hold_spaces(tmp_path, monkeypatch):

@@ -22,8 +22,8 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 HIGHER_IS_BETTER = {"iou", "acc", "max_f", "corloc", "corloc_gt", "miou", "f", "ap", "ap50"}
-#: Metrics that count things.
-COUNTS = {"scenes"}
+#: Unit of rows that count things: shown as whole numbers, and not in the head of a column.
+COUNT = "count"
 NOT_RUN = "not run here"
 
 
@@ -226,7 +226,7 @@ class PaperTable(TableDirective):
             for m in ms:
                 sets = sorted({r["preset"] for r in hits if r["metric"] == m and r["preset"]})
                 unit = next((r["unit"] for r in hits if r["metric"] == m), "")
-                mark = sets[0] if len(sets) == 1 and sets[0] != m else unit
+                mark = sets[0] if len(sets) == 1 and sets[0] != m else "" if unit == COUNT else unit
                 second.append((metric_name(m) + (f" [{mark}]" if mark else ""), 1, 1))
         if self.absent:
             first.append((": ".join(["measured", *words(self.options.get("profiles", ""))]), 1, 2))
@@ -262,7 +262,7 @@ class PaperTable(TableDirective):
         if r is None:  # a row that was run there may lack a number, as the base of differences does
             run = any((p, d, n) == (*column[:2], name) for p, d, _, n in ours)
             return "–" if run else nodes.inline(text=NOT_RUN, classes=["not-run"])
-        usual = ".0f" if r["metric"] in COUNTS else ".3f" if abs(r["value"]) < 10 else ".1f"
+        usual = ".0f" if r["unit"] == COUNT else ".3f" if abs(r["value"]) < 10 else ".1f"
         fmt = self.options.get("format", usual)
         text = format(r["value"], fmt)
         cell = number(text, text, kind="measured", tip=tip_measured(r), value=r["value"])
