@@ -26,7 +26,7 @@ class DiffNCut(Method):
     laplacian : str
         ``unnormalized`` (public code) or ``normalized`` (equation 6).
     tau, eps : float
-        Cosines above ``tau`` are weights, all others weigh ``eps``. Not the features' threshold: that one is
+        Cosines above ``tau``, in [0, 1), are weights, all others weigh ``eps``. Not the features' threshold: that one is
         chosen for graphs of 0 and 1.
     temperature : float
         The soft mask is ``sigmoid(z / temperature)``, as in the training.
@@ -48,7 +48,12 @@ class DiffNCut(Method):
         one_of(laplacian, "laplacian", spectral.LAPLACIANS)
         if not temperature > 0 or not eps > 0:
             raise SempartError(f"diffncut: temperature={temperature} and eps={eps} are positive numbers")
-        self.laplacian, self.tau, self.eps = laplacian, affinity.checked_tau(tau), eps
+        if not 0 <= tau < 1:  # false for NaN
+            raise SempartError(
+                f"diffncut: tau={tau}: cosines above it are weights, which are not negative; give a number in "
+                f"[0, 1), as the code's 0"
+            )
+        self.laplacian, self.tau, self.eps = laplacian, tau, eps
         self.temperature, self.k, self.foreground, self.solver = temperature, k, foreground, solver
 
     def from_features(self, f: Features) -> Prediction:
