@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import sempart_core
 from data_scripts import ship_head
-from sempart_core import SempartError, cli, heads
+from sempart_core import SempartError, cli, heads, tuned_backbones
 from sempart_core.evaluate import evaluate
 from sempart_core.extraction import extract_dataset
 from sempart_core.images import to_tensor
@@ -95,9 +95,17 @@ def test_it_is_part_of_what_is_installed():
     assert "sempart_core.models" in said["packages"]
     patterns = said["package-data"]["sempart_core.models"]
     package = root / "sempart_core" / "models"
-    for path in (heads.FOLDER / "heads.json", *map(heads.file_of, heads.HEADS)):
+    legal = (heads.FOLDER / name for name in ("LICENSE-Apache-2.0", "NOTICE.md"))
+    shipped = (*map(heads.file_of, heads.HEADS), *map(tuned_backbones.file_of, tuned_backbones.TUNED))
+    for path in (heads.FOLDER / "heads.json", *legal, *shipped):
         name = path.relative_to(package).as_posix()
         assert path.is_file() and any(fnmatch.fnmatch(name, p) for p in patterns)
+
+
+def test_the_notice_speaks_of_every_file_of_weights():
+    said = (heads.FOLDER / "NOTICE.md").read_text(encoding="utf-8")
+    for path in heads.FOLDER.glob("*.safetensors"):
+        assert f"`{path.name}`" in said
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "unlist"])
