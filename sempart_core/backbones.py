@@ -239,8 +239,8 @@ def load_backbone(
     device : str
         Where it computes.
     weights : path, optional
-        Weight file (of a backbone that ships: that of its original), or folder holding ``<name>.pt``, ``.pth`` or ``.safetensors``. Default: what
-        ``SEMPART_WEIGHTS`` names, then the cache's ``weights`` folder, then timm's hub.
+        Weight file, or folder holding ``<name>.pt``, ``.pth`` or ``.safetensors``; of a backbone that ships, those
+        of its original. Default: what ``SEMPART_WEIGHTS`` names, then the cache's ``weights`` folder, then timm's hub.
 
     Raises
     ------

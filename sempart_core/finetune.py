@@ -36,8 +36,8 @@ from .tuned import DELTA, apply_delta, read_delta, step_delta
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
     "backbones.py", "crop_pairs.py", "eigensolvers.py", "finetune.py", "finetune_data.py", "finetune_files.py",
-    "finetune_loop.py", "finetune_model.py", "hooks.py", "images.py", "lanczos.py", "mask_consistency.py", "ncut_layer.py", "resolvent.py",
-    "spectral.py", "symmetric.py", "training_data.py", "training_loop.py", "tuned.py",
+    "finetune_loop.py", "finetune_model.py", "hooks.py", "images.py", "lanczos.py", "mask_consistency.py", "ncut_layer.py",
+    "resolvent.py", "spectral.py", "symmetric.py", "training_data.py", "training_loop.py", "tuned.py",
 )  # fmt: skip
 #: Libraries that decide them beside torch and timm: crops, colours, RoIAlign, products of graphs.
 LIBRARIES = ("kornia", "pillow", "scipy", "torchvision")
