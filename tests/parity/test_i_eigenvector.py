@@ -56,8 +56,14 @@ def test_layer_from_features(v, case, solver):
 
 @pytest.mark.parametrize("case", ["near1e-07", "near1e-10", "deg"])
 def test_ties_of_the_wanted_eigenvalue(v, case):
-    """Both implementations leave out pairs closer than 1e-9; ours says so."""
+    """Both implementations leave out pairs closer than 1e-9; ours says so.
+
+    Beside a gap an eigenvector is known up to an angle of ``eps |X| / gap`` and no better (Davis and Kahan): that
+    much two processors' LAPACK differ, in the vector and so in its gradient.
+    """
     X, cot, want = (v[f"{case}_{k}"] for k in ("X", "cot", "dX_diffncuts"))
+    gap = float(case.removeprefix("near")) if case != "deg" else np.inf
+    angle = 10 * np.finfo(float).eps * np.linalg.norm(X, 2) / gap
     if case == "near1e-07":
         z, dX = through(X, cot)
     else:
@@ -65,6 +71,6 @@ def test_ties_of_the_wanted_eigenvalue(v, case):
             z, dX = through(X, cot)
     theirs = v.get(f"{case}_Y", v.get("deg_Y_diffncuts"))[:, 1]
     sign = np.sign(z @ theirs)
-    assert abs(abs(z @ theirs) - 1) < 1e-12
+    assert abs(abs(z @ theirs) - 1) < 1e-12 + angle**2 / 2
     loss_sign = np.sign(theirs[np.abs(theirs).argmax()]) if case == "deg" else 1
-    assert np.abs(sign * loss_sign * dX - want).max() < 1e-9 * max(1, np.abs(want).max())
+    assert np.abs(sign * loss_sign * dX - want).max() < (1e-9 + angle) * max(1, np.abs(want).max())
