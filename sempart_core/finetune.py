@@ -35,7 +35,7 @@ from .tuned import DELTA, apply_delta, read_delta, step_delta
 
 #: Modules that decide the weights, as files of the package.
 DECIDING = (
-    "backbones.py", "crop_pairs.py", "eigensolvers.py", "finetune.py", "finetune_data.py", "finetune_files.py",
+    "backbones.py", "collapse.py", "crop_pairs.py", "eigensolvers.py", "finetune.py", "finetune_data.py", "finetune_files.py",
     "finetune_loop.py", "finetune_model.py", "hooks.py", "images.py", "lanczos.py", "mask_consistency.py", "ncut_layer.py",
     "resolvent.py", "spectral.py", "symmetric.py", "training_data.py", "training_loop.py", "tuned.py",
 )  # fmt: skip
@@ -56,7 +56,7 @@ class FinetuneResult:
         means of their terms ``mask``, ``horizontal``, ``vertical``, ``uniform``; ``selected`` (share of the
         pairs), ``iou`` (mean of a pair's), ``min_iou`` as used; the collapse monitor ``near_horizontal``,
         ``near_vertical``, ``near_uniform`` (shares of masks, see
-        :func:`~sempart_core.mask_consistency.collapse_shares`); ``seconds``.
+        :func:`~sempart_core.collapse.collapse_shares`); ``seconds``.
     out : Path
         Folder of ``delta.safetensors``, ``log.csv``, ``state.pt`` and the deltas of ``keep_every``.
     key : str

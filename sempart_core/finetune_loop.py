@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from .backbones import Backbone
+from .collapse import collapse_shares
 from .crop_pairs import COLOURS
 from .errors import SempartError, TrainingError
 from .finetune_data import FreshPairs, PairSet
 from .finetune_files import delta_of, write_delta
 from .finetune_model import Siamese, parameter_groups
 from .losses import one_of
-from .mask_consistency import PATTERNS, MaskConsistency, collapse_shares, pair_loss
+from .mask_consistency import PATTERNS, MaskConsistency, pair_loss
 from .training_files import STATE, load_state, save_state, write_log
 from .training_loop import SCHEDULES, generator, of_first
 from .training_setup import whole

@@ -235,31 +235,6 @@ def half_mask(grid: tuple[int, int], name: str, device: torch.device | None = No
     return out
 
 
-@torch.no_grad()
-def collapse_shares(m: Tensor, close: float = 0.9, span: float = 0.05) -> dict[str, float]:
-    """Shares of masks near one of the three patterns that a collapse ends in (figure 5).
-
-    Parameters
-    ----------
-    m : Tensor
-        ``B x h x w`` in [0, 1].
-    close : float
-        A mask above 1/2 is ``horizontal`` if some set of whole rows, not empty and not all, has an IoU above
-        this with it and its complement with the complement: halves and stripes alike. ``vertical``: columns.
-    span : float
-        ``uniform``: the values differ by less than this.
-    """
-    hard = m > 0.5
-    uniform = (m.amax((1, 2)) - m.amin((1, 2))) < span
-    out = {}
-    for name, dim in (("horizontal", 2), ("vertical", 1)):
-        lines = (hard.float().mean(dim, keepdim=True) > 0.5).expand_as(hard).flatten(1)
-        flat = hard.flatten(1)
-        agree = torch.minimum(binary_iou(flat, lines), binary_iou(~flat, ~lines))
-        out[name] = ((agree > close) & ~uniform).float().mean().item()
-    return {**out, "uniform": uniform.float().mean().item()}
-
-
 def pair_loss(
     objective: MaskConsistency, views: tuple[Tensor, Tensor, Tensor, Tensor], degenerate: str = "warn"
 ) -> dict[str, Tensor]:

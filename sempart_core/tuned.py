@@ -9,7 +9,7 @@ import copy
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -51,9 +51,33 @@ def read_delta(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, st
     return delta, said
 
 
+def mean_delta(files: Sequence[str | os.PathLike]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The mean of the differences of several fine-tunings of one backbone, float16, and what the first file says.
+
+    Networks tuned from the same weights mostly lie in one basin, and their mean is often better than each of them
+    (Wortsman et al., Model soups, ICML 2022).
+
+    Raises
+    ------
+    SempartError
+        No file, as :func:`read_delta`, or files of different backbones, features or tensors.
+    """
+    if not files:
+        raise SempartError("no file to take the mean of; give the deltas of one or more fine-tunings")
+    (first, said), *others = (read_delta(f) for f in files)
+    for file, (delta, of) in zip(files[1:], others, strict=True):
+        same = all(of[k] == said[k] for k in ("backbone", "sha256", "feature"))
+        if not same or {k: v.shape for k, v in delta.items()} != {k: v.shape for k, v in first.items()}:
+            raise SempartError(
+                f"{file}: tunes another backbone, feature or tail than {files[0]}; give tunings alike"
+            )
+    mean = {k: torch.stack([d[k].float() for d, _ in ((first, said), *others)]).mean(0).half() for k in first}
+    return mean, said
+
+
 def load_tuned(
     backbone: Backbone | str,
-    file: str | os.PathLike,
+    file: str | os.PathLike | Sequence[str | os.PathLike],
     *,
     name: str | None = None,
     device: str | torch.device | None = None,
@@ -64,8 +88,8 @@ def load_tuned(
     ----------
     backbone : Backbone or str
         The one that was tuned; it is left as it is.
-    file : path
-        :data:`DELTA` of a fine-tuning.
+    file : path, or sequence of paths
+        :data:`DELTA` of a fine-tuning; of several the mean, see :func:`mean_delta`.
     name : str, optional
         Of the result; by default the backbone's with :data:`SUFFIX`.
     device : str, optional
@@ -83,7 +107,8 @@ def load_tuned(
         As :func:`read_delta`, or the file belongs to other weights, or the backbone has no hash that would say so
         (:func:`apply_delta` takes your word for it).
     """
-    delta, said = read_delta(file)
+    files = [file] if isinstance(file, str | os.PathLike) else list(file)
+    (delta, said), file = mean_delta(files), ", ".join(map(str, files))
     backbone = load_backbone(backbone, device or "cpu") if isinstance(backbone, str) else backbone
     if said["sha256"] != backbone.sha256 or said["backbone"] != backbone.name:
         raise SempartError(

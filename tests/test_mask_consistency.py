@@ -5,11 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from sempart_core import SempartError
+from sempart_core.collapse import collapse_shares
 from sempart_core.mask_consistency import (
     CONSISTENCY_PRESETS,
     MaskConsistency,
     binary_iou,
-    collapse_shares,
     cross_entropy,
     half_mask,
     pair_loss,
@@ -156,6 +156,21 @@ def test_a_step_along_the_gradient_brings_two_views_together():
         (grad,) = torch.autograd.grad(out["total"], x)
         x = (x - 5 * grad).detach().requires_grad_()
     assert seen[-1] < seen[0] - 0.01
+
+
+@pytest.mark.parametrize("n", [64, 256, 784])
+def test_a_vector_on_one_patch_is_the_uniform_collapse(n):
+    """No unit vector orthogonal to 1 gives one grey everywhere; one that lives on a patch gives it everywhere else."""
+    spot = torch.full((n,), -1 / (n * (n - 1)) ** 0.5)
+    spot[3] = ((n - 1) / n) ** 0.5
+    assert abs(float(spot.sum())) < 1e-5 and abs(float(spot.norm()) - 1) < 1e-5
+    halves = torch.cat([torch.ones(n // 2), -torch.ones(n // 2)]) / n**0.5
+    side = int(n**0.5)
+    m = torch.sigmoid(torch.stack([spot, halves]) / 0.05).reshape(2, side, side)
+    assert collapse_shares(m)["uniform"] == 0.5
+    span = torch.randn(200, n, generator=torch.Generator().manual_seed(0))
+    span = torch.nn.functional.normalize(span - span.mean(1, keepdim=True), dim=1)
+    assert float((span.amax(1) - span.amin(1)).min()) > 2 / n**0.5
 
 
 def test_collapse_is_seen_and_other_masks_are_not():
