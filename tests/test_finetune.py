@@ -536,3 +536,29 @@ def test_a_delta_of_other_weights_is_refused(tmp_path):
     (tmp_path / "bad").write_bytes(b"1")
     with pytest.raises(SempartError, match="cannot be read"):
         load_tuned(tiny(), tmp_path / "bad")
+
+
+def test_the_mean_of_tunings_is_the_mean_of_their_weights(tmp_path):
+    pairs = load_pairs(pictures(), tiny(), each=1, size=SIZE, blocks=1, colours="none", seed=0)
+    options = {k: v for k, v in QUICK.items() if k not in ("size", "blocks", "colours", "crops")}
+    one, two = (
+        finetune(pairs, tiny(), out=tmp_path / str(s), **{**options, "blocks": 1, "seed": s}) for s in (0, 1)
+    )
+    both = load_tuned(tiny(), [one.delta, two.delta])
+    a, b, m = (dict(x.model.named_parameters()) for x in (one.backbone, two.backbone, both))
+    base = dict(tiny().model.named_parameters())
+    for k in read_delta(one.delta)[0]:
+        moved = (a[k] - base[k]).abs().max()
+        torch.testing.assert_close(m[k], (a[k] + b[k]) / 2, atol=1e-3 * float(moved) + 1e-7, rtol=0)
+    assert same(weights(load_tuned(tiny(), [one.delta])), weights(load_tuned(tiny(), one.delta)))
+    assert both.sha256 not in (one.backbone.sha256, two.backbone.sha256)
+    other = finetune(
+        load_pairs(pictures(), tiny(), each=1, size=SIZE, blocks=2, colours="none", seed=0),
+        tiny(),
+        out=tmp_path / "other",
+        **{**options, "blocks": 2},
+    )
+    with pytest.raises(SempartError, match="another backbone, feature or tail"):
+        load_tuned(tiny(), [one.delta, other.delta])
+    with pytest.raises(SempartError, match="no file"):
+        load_tuned(tiny(), [])
