@@ -56,7 +56,13 @@ backbone = load_backbone("dinov2_vits14_reg_mri", device=cfg.device)
 tuned = load_backbone(TUNED, device=cfg.device)
 SIZE = cfg.size
 mask_sets = of_profile(cfg, "masks")
-box_sets = of_profile(cfg, "boxes", limit=None if demo else 400)
+box_sets = of_profile(cfg, "boxes", limit=60 if demo else 400)
+NETS = {"untuned": backbone, "tuned": tuned}
+features = {
+    (data.name, name): extract_dataset(data, net, size=SIZE, cache=net is backbone, keep_images=False)
+    for data in mask_sets
+    for name, net in NETS.items()
+}
 
 # %% [markdown]
 # ## What was trained
@@ -129,10 +135,9 @@ ROWS = {
 }
 
 
-def on(data, net, cache):
+def on(data, name):
     """Each method on the features of one backbone; LOST and Deep Spectral read centred ones."""
-    f = extract_dataset(data, net, size=SIZE, cache=cache, keep_images=False)
-    out = {}
+    f, net, out = features[data.name, name], NETS[name], {}
     for row, (method, params, refine) in ROWS.items():
         own = [part.centred() for part in f] if row in ("LOST", "DSS") else f
         out[row] = Seeds((evaluate(data, method, net, features=own, refine=refine, seed=cfg.seed, **params),))
@@ -141,7 +146,7 @@ def on(data, net, cache):
 
 rows, changes = [], {}
 for data in mask_sets:
-    before, after = on(data, backbone, True), on(data, tuned, False)
+    before, after = on(data, "untuned"), on(data, "tuned")
     for row in ROWS:
         rows += before[row].records("tuned-masks", row, ["iou", "acc", "max_f"])
         rows += after[row].records("tuned-masks", f"tuned backbone, {row}", ["iou", "acc", "max_f"])
@@ -243,21 +248,19 @@ save(rows)
 
 # %%
 whole = of_profile(cfg, "train")[0]
-FEW = 96 if demo else 400
-chosen = [whole[i * len(whole) // min(FEW, len(whole))] for i in range(min(FEW, len(whole)))]
+chosen = whole.spread(96 if demo else 400)
 SEEDS = [cfg.seed + s for s in range(2 if smoke else 3)]
 options = recipe("shipped", branches="coarse", epochs=8 if demo else 2, steps=cfg.train_steps)
 heads = {}
-for name, net in (("untuned", backbone), ("tuned", tuned)):
+for name, net in NETS.items():
     photographs = load_training_set(chosen, net, size=SIZE, pixels=False)
     heads[name] = [train(photographs, net, **options, seed=s).model for s in SEEDS]
 rows, head_changes = [], {}
 for data in mask_sets:
     of = {}
-    for name, net in (("untuned", backbone), ("tuned", tuned)):
-        f = extract_dataset(data, net, size=SIZE, cache=net is backbone)
+    for name, net in NETS.items():
         methods = [SempartMethod(h, "coarse") for h in heads[name]]
-        of[name] = measure(data, methods, net, features=f, seed=cfg.seed)
+        of[name] = measure(data, methods, net, features=features[data.name, name], seed=cfg.seed)
         rows += of[name].records("tuned-heads", f"head on {name} features")
     head_changes[data.name] = differences({"tuned minus untuned": (of["tuned"], of["untuned"])})
     rows += head_changes[data.name]["tuned minus untuned"].rows("tuned-heads-change", "tuned minus untuned")
@@ -294,15 +297,17 @@ glue("repair-head", head_changes[mask_sets[0].name]["tuned minus untuned"].verdi
 # the ground; and the IoU of the better side of the Fiedler vector with the true mask, a choice with labels.
 
 # %%
-scenes = load_dataset("demo", split="test", limit=cfg.limit or 100)
+scenes = mask_sets[0][:100] if demo else load_dataset("demo", split="test", limit=100)
 simple = METHODS["diffncut"](k=4)
 found, maps = {}, {}
 picked = (0, 1) if smoke else (3, 8, 21)
-for name, net in (("before", backbone), ("after", tuned)):
-    features = extract_dataset(scenes, net, size=SIZE, cache=name == "before", keep_images=False)
+for name, net in NETS.items():
+    own = features.get((scenes.name, name)) or extract_dataset(
+        scenes, net, size=SIZE, cache=net is backbone, keep_images=False
+    )
     values = []
     for i, scene in enumerate(scenes):
-        f = of_photograph(features, i)
+        f = of_photograph(own, i)
         truth = torch.from_numpy(scene.mask)[None, None].float()
         cells = F.interpolate(truth, f.grid, mode="area").flatten()
         inside, outside = cells > 0.5, cells == 0
@@ -320,20 +325,27 @@ for name, net in (("before", backbone), ("after", tuned)):
             maps[name, i] = vectors[0].reshape(f.grid)
     found[name] = np.array(values)
 WHAT = ["share of edges", "cosine inside", "cosine across", "better side of z_2", "best of z_2 to z_5"]
-(like,) = evaluate(
-    scenes, "diffncut", backbone, features=extract_dataset(scenes, backbone, size=SIZE, keep_images=False)
-).records("tuned-features", "", only=["iou"], ci=None, preset="")
+(like,) = before["Simple"].records("tuned-features", "", preset="")
+like = replace(like, dataset=scenes.name, list_hash=scenes.list_hash)
 rows = []
-for name, net in (("before", backbone), ("after", tuned)):
+for name, net in NETS.items():
     values, own = found[name], replace(like, backbone=net.name, backbone_sha256=net.sha256)
     for k, what in enumerate(WHAT):
         v = values[:, k][np.isfinite(values[:, k])]
         ci = bootstrap_ci(v, seed=cfg.seed)
         rows.append(
-            replace(own, row=what, metric=name, value=float(v.mean()), ci=ci, n=len(v), kind="label-tuned")
+            replace(
+                own,
+                row=what,
+                metric={"untuned": "before", "tuned": "after"}[name],
+                value=float(v.mean()),
+                ci=ci,
+                n=len(v),
+                kind="label-tuned",
+            )
         )
 save(rows)
-cells = [[scenes[i].image, maps["before", i], maps["after", i]] for i in picked]
+cells = [[scenes[i].image, maps["untuned", i], maps["tuned", i]] for i in picked]
 
 # %% tags=["remove-cell"]
 glue("fig-repaired", plots.mask_grid(cells, columns=["scene", "$z_2$ before", "$z_2$ after"], width=5.4))
@@ -363,8 +375,8 @@ glue("fig-repaired", plots.mask_grid(cells, columns=["scene", "$z_2$ before", "$
 # sempart segment holiday/*.jpg -o out --backbone dinov2_vits14_reg_mri_photos --method tokencut --refine bilateral
 # ```
 #
-# The file of the untuned backbone is needed too (`sempart fetch weights`). In Python, `import sempart_core.tuned_backbones` adds the name to the registry, before it is
-# given to `load_backbone`, `evaluate` or `train`. The shipped head belongs to the untuned backbone and refuses these features.
+# The file of the untuned backbone is needed too (`sempart fetch weights`). In Python, `sempart_core.load("dinov2_vits14_reg_mri_photos")` gives the
+# network. The shipped head belongs to the untuned backbone and refuses these features.
 #
 # ```{exercise-start} Paid by whom?
 # :label: ex-paid-by-whom
