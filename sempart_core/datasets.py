@@ -67,11 +67,13 @@ ROLES: dict[str, dict[str, tuple[tuple[str, str | None], ...]]] = {
         "train": (("demo", "train"),),
         "masks": (("demo", "test"),),
         "boxes": (("demo", "discovery"),),
+        "semantic": (("demo", "test"),),
     },
     "photos": {
         "train": (("photos_train", None),),
         "masks": (("voc2012_animals", "saliency"), ("weizmann_horses", None), ("davis2016_val", None)),
         "boxes": (("voc2012_animals", "discovery"),),
+        "semantic": (("voc2012_animals", "semseg"),),
     },
     "paper": {
         "train": (("duts_tr", None),),
@@ -89,7 +91,8 @@ def of_profile(cfg: Profile, role: str, limit: int | None = None) -> list[Datase
     cfg : Profile
         Its ``dataset``, ``data_root`` and ``limit`` are read.
     role : str
-        ``train`` (one data set, without labels), ``masks`` or ``boxes``.
+        ``train`` (one data set, without labels), ``masks``, ``boxes`` or ``semantic`` (label maps of classes; no
+        data set of the profile ``paper`` is read with them).
     limit : int, optional
         Pictures of each at most; the profile's own limit holds as well.
 
@@ -100,6 +103,8 @@ def of_profile(cfg: Profile, role: str, limit: int | None = None) -> list[Datase
     """
     roles = ROLES[cfg.dataset]
     if role not in roles:
+        if role in set().union(*ROLES.values()):
+            raise SempartError(f"profile {cfg.name} has no data set for {role!r}; choose another profile")
         raise SempartError(f"unknown role {role!r} of a data set; choose one of: {', '.join(roles)}")
     most = min((n for n in (limit, cfg.limit) if n is not None), default=None)
     return [load_dataset(name, cfg.data_root, split=split, limit=most) for name, split in roles[role]]
