@@ -329,8 +329,8 @@ def test_the_data_sets_of_a_profile(monkeypatch, tmp_path):
     assert of_profile(photos, "semantic") == ["voc2012_animals"] and asked[-1][1]["split"] == "semseg"
     with pytest.raises(SempartError, match="unknown role 'labels'"):
         of_profile(photos, "labels")
-    with pytest.raises(SempartError, match="profile paper has no data set for 'semantic'"):
-        of_profile(profile("paper", data_root=tmp_path), "semantic")
+    for role in ("train", "masks", "boxes", "semantic"):
+        assert of_profile(profile("paper", data_root=tmp_path), role)
 
 
 def test_the_curves_show_every_term(tmp_path):
