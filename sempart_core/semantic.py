@@ -180,7 +180,8 @@ def resampled_miou(runs: Sequence[Semantic], n: int = 1000, seed: int = 0) -> np
     """Bootstrap over photographs of the mean over runs of mIoU; equal seeds draw equal photographs.
 
     Clusters and their names stay those of the whole set, so the spread is that of the photographs measured on and
-    not of the photographs clustered. A resample's mean is over the classes that occur in it.
+    not of the photographs clustered. A class that a resample misses keeps its IoU of the whole set: to leave it out
+    would raise the mean, since rare classes have a low IoU.
 
     Parameters
     ----------
@@ -203,7 +204,10 @@ def resampled_miou(runs: Sequence[Semantic], n: int = 1000, seed: int = 0) -> np
         raise SempartError("give one run or several, all of the same photographs and classes")
     m, _, classes = shapes.pop()
     draws = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=n)
-    out = [np.nanmean(_iou((draws @ r.parts.reshape(m, -1)).reshape(n, 3, classes)), -1) for r in runs]
+    out = []
+    for r in runs:
+        iou = _iou((draws @ r.parts.reshape(m, -1)).reshape(n, 3, classes))
+        out.append(np.nanmean(np.where(np.isnan(iou), r.iou, iou), -1))
     return np.mean(out, axis=0)
 
 

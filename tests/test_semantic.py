@@ -156,6 +156,15 @@ def test_a_change_and_its_claim():
     assert Change(np.array([0.1, 0.01]), -0.02, 0.08).claim() == "is undecided"
 
 
+def test_a_resample_without_a_rare_class_is_not_better_for_it():
+    counts = np.zeros((30, 2, 3), int)
+    counts[:, 0, 0], counts[:, 1, 1] = 8, 4
+    counts[0, 1, 2] = 4  # class 2 occurs in one photograph, under the cluster of class 1, and has IoU 0
+    r = semantic_miou(counts, match_counts(counts.sum(0)))
+    draws = resampled_miou([r], 500)
+    assert r.iou[2] == 0 and draws.max() <= 2 / 3 and draws.mean() == pytest.approx(r.miou, abs=0.01)
+
+
 COUNTS = np.ones((1, 2, 2), int)
 ZERO = np.zeros((2, 2), int)
 
