@@ -96,8 +96,8 @@ SEEDS = [cfg.seed + s for s in range(3)]
 #   - the 200 demo test scenes, one object each of 15 classes, and background
 #   - 16, and 100 over-clustered
 # * - photos
-#   - the 445 photographs of VOC 2012's validation list that show a cat, cow, dog, horse or sheep, with the label maps of SBD; the other classes occur beside these five alone, most of them rarely, and a rare class
-#     weighs as much in the mean as the dogs
+#   - the 445 photographs of VOC 2012's validation list that show a cat, cow, dog, horse or sheep, with the label maps of SBD; 12 more classes
+#     occur in them, nine in six photographs or fewer, and in the mean each of these weighs as much as the dogs
 #   - 21, and 500 over-clustered
 # * - paper
 #   - the validation list of VOC 2012's segmentation task, 1,449 photographs, where they lie (not run here)
@@ -370,7 +370,7 @@ if demo:
 #
 # **Many clusters do hold classes.** Over-clustered, the untuned features are above mere colour by {measured}`diffncut-3-differences/untuned minus colour, over-clustered/miou_change@demo|+.3f ci` on demo scenes and by
 # {measured}`diffncut-3-differences/untuned minus colour, over-clustered/miou_change@photos|+.3f ci` on photographs. But the number grows with $K$ by itself: with one cluster a patch, the labels would only have to be copied, up to the
-# {measured}`semantic-ceiling/the labels, on the grid of patches/miou@photos|.2f` that the grid can hold. There are more clusters here than photographs; and most of the demo set's 118 cut-outs for testing appear in two of the 200 scenes, so that
+# {measured}`semantic-ceiling/the labels, on the grid of patches/miou@photos|.2f` that the grid can hold. Of VOC animals there are fewer photographs than clusters; and most of the demo set's 118 cut-outs for testing appear in two of the 200 scenes, so that
 # a cluster there may know the very object and not its class. The row of colours is what such luck is worth.
 #
 # **What the tuning does to classes.** In the paper it adds 1.6 points over-clustered. Here the change is {measured}`diffncut-3-differences/Ours minus untuned, over-clustered/miou_change@demo|+.3f ci` on demo scenes and
