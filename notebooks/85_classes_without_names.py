@@ -308,7 +308,7 @@ glue("classes-inside", part_changes["class of object pixels"].claim())
 # The outlines are not what limits these numbers. The labels themselves, given to the patches by majority and enlarged in the same way, have a mIoU of
 # {measured}`semantic-ceiling/the labels, on the grid of patches/miou@demo|.2f` on demo scenes and of {measured}`semantic-ceiling/the labels, on the grid of patches/miou@photos|.2f` on the photographs.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 over = {name: np.nanmean([r.iou for r in scores[name, "over-clustered"]], 0) for name in ("untuned", "Ours")}
 occurs = np.isfinite(over["untuned"])
 by_class = np.stack([v[occurs] for v in over.values()], 1)
@@ -329,7 +329,7 @@ glue(
 #
 # ## What the clusters look like
 
-# %%
+# %% tags=["remove-output"]
 if demo:
     picked = [i for i in (0, 1) if cfg.limit] or [3, 8, 21, 34]
     pictures, notes = [], {}
