@@ -93,14 +93,19 @@ def _masks(layout: Layout, place: pathlib.Path, split, limit, wanted) -> Dataset
 
 
 def voc_names(place: pathlib.Path, split: str) -> list[str]:
-    """Names of ``ImageSets/Main/<split>.txt``."""
-    return read_list(place / "ImageSets" / "Main" / f"{split}.txt")
+    """Names of ``ImageSets/Main/<split>.txt``; ``semseg`` is ``ImageSets/Segmentation/val.txt``."""
+    folder, name = ("Segmentation", "val") if split == "semseg" else ("Main", split)
+    return read_list(place / "ImageSets" / folder / f"{name}.txt")
 
 
 def _voc(layout: Layout, place: pathlib.Path, split, limit, wanted) -> Dataset:
-    """Boxes of all objects, difficult and truncated ones too: the published CorLoc protocol."""
+    """Boxes of all objects, difficult and truncated ones too: the published CorLoc protocol.
+
+    ``semseg`` is the validation list of the segmentation task; its pictures have label maps.
+    """
     split = split or "trainval"
     names = pick(voc_names(place, split), wanted, limit, f"{layout.name}/{split}")
+    own = f"{layout.name}_val" if split == "semseg" else layout.name
 
     def read(name: str) -> Sample:
         path = place / layout.truth / f"{name}.xml"
@@ -108,12 +113,12 @@ def _voc(layout: Layout, place: pathlib.Path, split, limit, wanted) -> Dataset:
         objects = objects_of(annotation)
         image = read_image(place / layout.images / f"{name}.jpg")
         labels = place / "SegmentationClass" / f"{name}.png"
-        ids = read_labels(labels) if labels.is_file() else None
+        ids = read_labels(labels) if labels.is_file() or split == "semseg" else None
         mask, void = (None, None) if ids is None else binarise(ids, 255)
         boxes = voc_boxes(annotation).astype(np.float64)
         return Sample(name, image, mask, void, boxes, class_ids(objects, path), ids)
 
-    return Dataset(layout.name, names, read, split=split, class_names=VOC_CLASSES)
+    return Dataset(own, names, read, split=split, class_names=VOC_CLASSES)
 
 
 def coco20k_names(place: pathlib.Path) -> list[str]:

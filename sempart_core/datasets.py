@@ -67,16 +67,19 @@ ROLES: dict[str, dict[str, tuple[tuple[str, str | None], ...]]] = {
         "train": (("demo", "train"),),
         "masks": (("demo", "test"),),
         "boxes": (("demo", "discovery"),),
+        "semantic": (("demo", "test"),),
     },
     "photos": {
         "train": (("photos_train", None),),
         "masks": (("voc2012_animals", "saliency"), ("weizmann_horses", None), ("davis2016_val", None)),
         "boxes": (("voc2012_animals", "discovery"),),
+        "semantic": (("voc2012_animals", "semseg"),),
     },
     "paper": {
         "train": (("duts_tr", None),),
         "masks": (("dut_omron", None), ("duts_te", None), ("ecssd", None)),
         "boxes": (("voc07", None), ("voc12", None), ("coco20k", None)),
+        "semantic": (("voc12", "semseg"),),
     },
 }
 
@@ -89,7 +92,7 @@ def of_profile(cfg: Profile, role: str, limit: int | None = None) -> list[Datase
     cfg : Profile
         Its ``dataset``, ``data_root`` and ``limit`` are read.
     role : str
-        ``train`` (one data set, without labels), ``masks`` or ``boxes``.
+        ``train`` (one data set, without labels), ``masks``, ``boxes`` or ``semantic`` (label maps of classes).
     limit : int, optional
         Pictures of each at most; the profile's own limit holds as well.
 
@@ -152,7 +155,8 @@ for _name, _what, _splits, _source in (
      "Yang et al., CVPR 2013"),
     ("ecssd", "Structurally complex photographs.", "test 1,000", "Shi et al., TPAMI 2016"),
     ("voc07", "Single object discovery on VOC2007.", "trainval 5,011", "Everingham et al., IJCV 2010"),
-    ("voc12", "Single object discovery on VOC2012.", "trainval 11,540", "Everingham et al., IJCV 2010"),
+    ("voc12", "Single object discovery on VOC2012; label maps of its segmentation list.",
+     "trainval 11,540, semseg 1,449", "Everingham et al., IJCV 2010"),
     ("coco20k", "19,817 photographs of COCO train2014, the list LOST uses.", "train2014 19,817",
      "Lin et al., ECCV 2014; list: LOST"),
     ("cub200", "200 species of birds, with masks and boxes.", "test 5,794, train 5,994, all 11,788",

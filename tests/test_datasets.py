@@ -372,6 +372,16 @@ def test_voc_benchmarks(tmp_path, small, name):
     assert d[1].boxes.tolist() == [[0, 1, 9, 9], [2, 2, 5, 5]]  # difficult ones count in this protocol
     assert [d.class_names[c] for c in d[1].classes] == ["cat", "person"]
     assert paper_sets.verify(name, tmp_path).ok
+    (place / "ImageSets" / "Segmentation").mkdir()
+    (place / "ImageSets" / "Segmentation" / "val.txt").write_text("000007\n")
+    d = load_dataset(name, tmp_path, split="semseg")
+    assert d.name == f"{name}_val" and d.names == ("000007",)
+    with pytest.raises(SempartError, match=r"000007\.png"):
+        d[0]
+    labels = np.zeros(PHOTO.shape[:2], np.uint8)
+    labels[:2], labels[2] = 8, 255
+    put(place / "SegmentationClass" / "000007.png", labels)
+    assert np.array_equal(d[0].labels, labels) and d[0].mask.sum() == d[0].void.sum() * 2
     (place / "Annotations" / "000007.xml").write_text(xml(("cat", 1, 0, 1, 2, 9, 9))[:-9])
     (place / "JPEGImages" / "000005.jpg").unlink()
     text = str(paper_sets.verify(name, tmp_path))

@@ -326,8 +326,11 @@ def test_the_data_sets_of_a_profile(monkeypatch, tmp_path):
     assert asked.pop()[1] == {"split": "test", "limit": 2}
     assert of_profile(photos, "masks") == ["voc2012_animals", "weizmann_horses", "davis2016_val"]
     assert asked[-1] == (("davis2016_val", tmp_path), {"split": None, "limit": None})
+    assert of_profile(photos, "semantic") == ["voc2012_animals"] and asked[-1][1]["split"] == "semseg"
     with pytest.raises(SempartError, match="unknown role 'labels'"):
         of_profile(photos, "labels")
+    for role in ("train", "masks", "boxes", "semantic"):
+        assert of_profile(profile("paper", data_root=tmp_path), role)
 
 
 def test_the_curves_show_every_term(tmp_path):
