@@ -121,7 +121,7 @@ CODES = {
     "all three .05": {"alpha": 0.05},
     "all three 1": {"alpha": 1.0},
 }
-STEPS = cfg.train_steps or 120
+STEPS = cfg.train_steps or 80
 coded = {
     name: tune_strengths(pairs, backbone, objective(**changes), steps=STEPS, seed=cfg.seed)
     for name, changes in CODES.items()

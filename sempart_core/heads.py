@@ -77,7 +77,7 @@ def card(name: str) -> Card:
     return Card(
         name,
         WHAT[name],
-        source="network and losses: Ravindran and Basavaraj 2023 (SEMPART); weights: trained here",
+        source="network and losses: Ravindran and Basu 2023 (SEMPART); weights: trained here",
         licence="MIT, as this package; the backbone has its own",
         labels="none in its training and for its threshold; the number of epochs and the weights of its losses "
         f"were settled with masks of VOC photographs in view; for its layer {feature} see defaults_from on the "

@@ -29,7 +29,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "models" / "shipped"
 TUNED: dict[str, tuple[str, str]] = {
     "dinov2_vits14_reg_mri_photos": (
         "dinov2_vits14_reg_mri",
-        "e8afc0748698a26e449149262f66fcf9b964169e1a65c86ebea46096529a2656",
+        "c6fae8e99d2eb5ae99b32ee01392aae96108de81901a514db7bb0b22826a2fbf",
     ),
 }
 
@@ -54,10 +54,12 @@ def card(name: str) -> Card:
     of, s, path = BACKBONES.card(base), settings_of(name), file_of(name)
     tuning = "the file is missing or damaged"
     if s:
+        seeds = s.get("seeds") or [s["seed"]]
         tuning = (
             f"mask consistency of Differentiable NCut on {s['n']} photographs (Imagewoof and ImageNet without their labels, "
             f"digest {s['photographs'][:12]}), {s['crops']} fixed pairs of views each, {s['epochs']} epochs, {s['steps']} steps of "
-            f"{s['batch']}, {s['optimiser']} at {s['lr']:g}, templates at {s['objective']['alpha_horizontal']:g}, seed {s['seed']}"
+            f"{s['batch']}, {s['optimiser']} at {s['lr']:g}, templates at {s['objective']['alpha_horizontal']:g}; the mean of "
+            f"{len(seeds)} such trainings, seeds {', '.join(map(str, seeds))}"
         )
     return replace(
         of,
@@ -67,7 +69,7 @@ def card(name: str) -> Card:
         source=f"tuned here (chapter Tuned on photographs) from {base}, whose file is needed: {of.source}",
         licence=f"the difference: MIT, as this package; it was made from weights under: {of.licence}",
         labels="none in the tuning's loss; its photographs were gathered by class labels, which no training read; the length of "
-        f"the tuning was chosen by IoU on photographs. {base}: {of.labels}",
+        f"the tuning was chosen by IoU on photographs, where the mean of the trainings was looked at as well. {base}: {of.labels}",
         cost=f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "file missing",
         extra={
             **of.extra,

@@ -31,6 +31,9 @@ def test_the_file_is_the_one_that_shipped_and_says_how_it_was_made(name):
     settings = json.loads(said["settings"])
     rows = list(csv.DictReader(io.StringIO(said["log"])))
     assert int(rows[-1]["step"]) == settings["steps"]
+    assert [int(s) for s in dict.fromkeys(r["seed"] for r in rows)] == settings[
+        "seeds"
+    ] and "seed" not in settings
     card = BACKBONES.card(name)
     assert str(settings["n"]) in card.extra["tuning"] and card.extra["sha256"] == TUNED[name][1]
     assert card.extra["feature"] == said["feature"] == BACKBONES.card(TUNED[name][0]).extra["feature"]
@@ -105,25 +108,35 @@ def test_only_the_tail_differs_from_the_original(name):
     )
 
 
-def training(folder, backbone):
-    said = {"backbone": backbone, "sha256": "0", "feature": "tokens@1", "settings": "{}"}
-    (folder / "log.csv").write_text("step,total,seconds\n1,0.5,9.9\n", encoding="utf-8")
-    safetensors.save_file({"w": torch.zeros(2).half()}, folder / "delta.safetensors", metadata=said)
+def training(folder, backbone, **changes):
+    for seed in ship_backbone.SEEDS:
+        own = ship_backbone.folder_of(folder, seed)
+        own.mkdir(parents=True, exist_ok=True)
+        settings = json.dumps({"lr": 0.1, "seed": seed, **changes.get(f"seed_{seed}", {})})
+        said = {"backbone": backbone, "sha256": "0", "feature": "tokens@1", "settings": settings}
+        (own / "log.csv").write_text("step,total,seconds\n1,0.5,9.9\n", encoding="utf-8")
+        w = torch.full((2,), float(seed)).half()
+        safetensors.save_file({"w": w}, own / "delta.safetensors", metadata=said)
 
 
-def test_shipping_copies_differences_and_log(tmp_path, monkeypatch):
+def test_shipping_keeps_the_mean_and_the_logs(tmp_path, monkeypatch):
     name = next(iter(TUNED))
     monkeypatch.setattr(tuned_backbones, "FOLDER", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     training(tmp_path, TUNED[name][0])
     path, digest = ship_backbone.ship(tmp_path, name)
     assert path == file_of(name) and digest == sha256_of(path)
-    assert read_delta(path)[1]["log"].split() == [
-        "step,total",
-        "1,0.5",
-    ]  # without what differs from run to run
-    (tmp_path / "log.csv").unlink()
-    with pytest.raises(SempartError, match="give the folder of a finished fine-tuning"):
+    delta, said = read_delta(path)
+    assert delta["w"].tolist() == [1.0, 1.0]
+    assert json.loads(said["settings"]) == {"lr": 0.1, "seeds": [0, 1, 2]}
+    # without what differs from run to run
+    assert said["log"].split() == ["seed,step,total", "0,1,0.5", "1,1,0.5", "2,1,0.5"]
+    training(tmp_path, TUNED[name][0], seed_1={"lr": 0.2})
+    with pytest.raises(SempartError, match="differ in more than their seed"):
+        ship_backbone.ship(tmp_path, name)
+    training(tmp_path, TUNED[name][0])
+    (ship_backbone.folder_of(tmp_path, 1) / "log.csv").unlink()
+    with pytest.raises(SempartError, match="give the folder of the finished fine-tunings"):
         ship_backbone.ship(tmp_path, name)
 
 

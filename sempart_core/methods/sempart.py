@@ -1,4 +1,4 @@
-"""SEMPART (Ravindran and Basavaraj, ICCV 2023): a head trained without labels, one pass a photograph.
+"""SEMPART (Ravindran and Basu, ICCV 2023): a head trained without labels, one pass a photograph.
 
 The soft mask is the network's; it is binarised at 1/2, a rule of section 4.1 says which side is the object,
 and where it is the other side the soft mask becomes ``1 - S``.
@@ -175,7 +175,7 @@ METHODS.register(
     Card(
         "sempart",
         "A small network trained on the normalized cut of unlabelled photographs; one pass, no eigenvectors.",
-        source="Ravindran and Basavaraj 2023, section 3 and appendices B and C",
+        source="Ravindran and Basu 2023, section 3 and appendices B and C",
         cost="one pass of a small network an image; a training before",
         extra={"head": "one that ships (sempart list heads), or a file made by 'sempart train'"},
     ),
