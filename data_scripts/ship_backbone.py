@@ -72,6 +72,8 @@ def log_of(out: pathlib.Path) -> str:
         rows += [
             {"seed": seed, **row} for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
         ]
+    if not rows:
+        raise SempartError(f"{out}: the logs have no row; give the folder of the finished fine-tunings")
     text = io.StringIO()
     writer = csv.DictWriter(text, [k for k in rows[0] if k != "seconds"], extrasaction="ignore")
     writer.writeheader()
@@ -85,7 +87,11 @@ def settings_of(out: pathlib.Path) -> str:
     rest = [{k: v for k, v in s.items() if k != "seed"} for s in all_of]
     if any(r != rest[0] for r in rest):
         raise SempartError(f"{out}: the trainings differ in more than their seed; tune them alike")
-    return json.dumps({**rest[0], "seeds": [s.get("seed") for s in all_of]}, sort_keys=True)
+    if [s.get("seed") for s in all_of] != list(SEEDS):
+        raise SempartError(
+            f"{out}: the trainings are not those of the seeds {SEEDS} in this order; tune them again"
+        )
+    return json.dumps({**rest[0], "seeds": list(SEEDS)}, sort_keys=True)
 
 
 def ship(out: pathlib.Path, name: str) -> tuple[pathlib.Path, str]:

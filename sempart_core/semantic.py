@@ -50,8 +50,16 @@ def cluster_patches(
     if not len(features):
         raise SempartError("no features to cluster; extract them from a data set first")
     x = np.concatenate([F.normalize(f.x.float(), dim=-1).flatten(0, 1).cpu().numpy() for f in features])
-    if not 1 <= k <= len(x):
-        raise SempartError(f"k={k}: choose from 1 to the number of patches, {len(x)}")
+    for name, value, low, high in (
+        ("k", k, 1, len(x)),
+        ("seed", seed, 0, 2**32 - 1),
+        ("minibatch", minibatch, 1, None),
+    ):
+        if name == "minibatch" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high and value > high):
+            most = f" to {high}" + (", the number of patches" if name == "k" else "") if high else " on"
+            raise SempartError(f"{name}={value!r}: give a whole number from {low}{most}")
     if not np.isfinite(x).all():
         raise SempartError("the features hold NaN or infinite values; nothing can be clustered")
     if minibatch is None:
@@ -107,7 +115,8 @@ def count_pixels(
         p, g = enlarged(ids, truth.shape)[inside].astype(np.int64), truth[inside].astype(np.int64)
         for what, values, most in (("cluster", p, k), ("label", g, classes)):
             if values.size and not 0 <= values.min() <= values.max() < most:
-                raise SempartError(f"photograph {i}: {what} {values.max()} is not in 0 .. {most - 1}")
+                wrong = values.min() if values.min() < 0 else values.max()
+                raise SempartError(f"photograph {i}: {what} {wrong} is not in 0 .. {most - 1}")
         out[i] = np.bincount(p * classes + g, minlength=k * classes).reshape(k, classes)
     if i + 1 != len(maps):
         raise SempartError(f"{len(maps)} maps of clusters and another number of label maps: give one of each")

@@ -1,5 +1,7 @@
 """Differences over seeds, on evaluations made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from colour_backbone import ColourBackbone, scene
@@ -135,8 +137,17 @@ def test_a_method_a_seed_is_measured():
 
 def test_a_backbone_a_seed_is_measured():
     data = [Sample(f"{i}.png", *scene(112 + 14 * i, seed=i)) for i in range(2)]
-    nets = ColourBackbone(), ColourBackbone()
-    nets[1].sha256 = "1" * 64
+
+    class Other(ColourBackbone):
+        """Describes each patch by another one."""
+
+        sha256 = "1" * 64
+
+        def extract(self, *args, **kwargs):
+            f = super().extract(*args, **kwargs)
+            return replace(f, x=f.x.roll(3, 1), layers={k: x.roll(3, 1) for k, x in f.layers.items()})
+
+    nets = ColourBackbone(), Other()
     found = measure_backbones(data, "diffncut", nets, size=56, seed=3, params={"k": 2}, resample="nearest")
     assert [r.provenance["sha256"] for r in found.runs] == [net.sha256 for net in nets]
     for net, run in zip(nets, found.runs, strict=True):
@@ -145,6 +156,7 @@ def test_a_backbone_a_seed_is_measured():
             data, "diffncut", net, features=features, seed=3, params={"k": 2}, resample="nearest"
         )
         assert run.provenance == alone.provenance and run.metrics == alone.metrics
+    assert found.runs[0].metrics != found.runs[1].metrics
     with pytest.raises(SempartError, match="images kept"):
         measure_backbones(data, "deep-spectral", nets, size=56, variant="paper")
     with pytest.raises(SempartError, match="no evaluation"):

@@ -33,7 +33,7 @@ def some(seed, n=5, k=7, classes=4):
 
 
 def test_by_hand():
-    # 8 pixels and one void; cluster 0 lies on two of class 0 and one of class 1, cluster 1 on one of class 1.
+    # nine pixels and one void; cluster 0 lies on two of class 0 and one of class 1, cluster 1 on one of class 1.
     truth = np.array([[0, 0, 1, 1, 255], [2, 2, 2, 1, 2]])
     ids = np.array([[0, 0, 0, 1, 2], [2, 2, 2, 2, 2]])
     s = scored([ids], [truth], 3, 5)
@@ -174,12 +174,16 @@ ZERO = np.zeros((2, 2), int)
     [
         (lambda: cluster_patches([], 2), "no features"),
         (lambda: cluster_patches([features()], 0), "from 1 to"),
-        (lambda: cluster_patches([features(1)], 9), "number of patches, 8"),
+        (lambda: cluster_patches([features(1)], 9), "to 8, the number of patches"),
+        (lambda: cluster_patches([features(1)], 2.0), "k=2.0"),
+        (lambda: cluster_patches([features(1)], 2, -1), "seed=-1"),
+        (lambda: cluster_patches([features(1)], 2, minibatch=0), "minibatch=0"),
         (lambda: cluster_patches([Features(torch.full((1, 2, 3), torch.nan), (1, 2))], 1), "NaN"),
         (lambda: count_pixels([ZERO], [], 1, 1), "one of each"),
         (lambda: count_pixels([], [ZERO], 1, 1), "one of each"),
         (lambda: count_pixels([ZERO], [ZERO, ZERO], 1, 1), "one of each"),
         (lambda: count_pixels([ZERO + 3], [ZERO], 3, 1), "cluster 3 is not in 0 .. 2"),
+        (lambda: count_pixels([ZERO - 1], [ZERO], 3, 1), "cluster -1 is not in 0 .. 2"),
         (lambda: count_pixels([ZERO], [ZERO + 4], 1, 4), "label 4 is not in 0 .. 3"),
         (lambda: count_pixels([ZERO[0]], [ZERO], 1, 1), "height x width"),
         (lambda: semantic_miou(COUNTS * 0, [[0, 0]]), "no labelled pixel"),

@@ -115,7 +115,7 @@ def training(folder, backbone, **changes):
         settings = json.dumps({"lr": 0.1, "seed": seed, **changes.get(f"seed_{seed}", {})})
         said = {"backbone": backbone, "sha256": "0", "feature": "tokens@1", "settings": settings}
         (own / "log.csv").write_text("step,total,seconds\n1,0.5,9.9\n", encoding="utf-8")
-        w = torch.full((2,), float(seed)).half()
+        w = torch.full((2,), float(seed**2)).half()
         safetensors.save_file({"w": w}, own / "delta.safetensors", metadata=said)
 
 
@@ -127,12 +127,15 @@ def test_shipping_keeps_the_mean_and_the_logs(tmp_path, monkeypatch):
     path, digest = ship_backbone.ship(tmp_path, name)
     assert path == file_of(name) and digest == sha256_of(path)
     delta, said = read_delta(path)
-    assert delta["w"].tolist() == [1.0, 1.0]
+    assert delta["w"].tolist() == pytest.approx([5 / 3] * 2, abs=1e-3)
     assert json.loads(said["settings"]) == {"lr": 0.1, "seeds": [0, 1, 2]}
     # without what differs from run to run
     assert said["log"].split() == ["seed,step,total", "0,1,0.5", "1,1,0.5", "2,1,0.5"]
     training(tmp_path, TUNED[name][0], seed_1={"lr": 0.2})
     with pytest.raises(SempartError, match="differ in more than their seed"):
+        ship_backbone.ship(tmp_path, name)
+    training(tmp_path, TUNED[name][0], seed_1={"seed": 0})
+    with pytest.raises(SempartError, match="not those of the seeds"):
         ship_backbone.ship(tmp_path, name)
     training(tmp_path, TUNED[name][0])
     (ship_backbone.folder_of(tmp_path, 1) / "log.csv").unlink()
