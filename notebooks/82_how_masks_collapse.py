@@ -353,7 +353,7 @@ glue("fig-collapse", plots.mask_grid(cells, labels=labels, notes=notes, boxes=fr
 # {measured}`diffncut-collapse/no projector/pair iou|.2f`, and without both of {measured}`diffncut-collapse/neither/pair iou|.2f`. A share of
 # {measured}`diffncut-collapse/all templates/near uniform|.2f`, {measured}`diffncut-collapse/no template/near uniform|.2f`,
 # {measured}`diffncut-collapse/no projector/near uniform|.2f` and {measured}`diffncut-collapse/neither/near uniform|.2f` of the masks is uniform, in this order: patches have come loose from the rest of the graph, and the
-# eigenvector lives on them. That the third pattern appears without the projector {glue:text}`claim-uniform`, on one seed. It is no refuge: a mask of one half costs $\log 2 \approx .69$ against any target, more than agreement does.
+# eigenvector lives on them. That it is the missing projector which brings this third pattern {glue:text}`claim-uniform`, on one seed. It is no refuge: a mask of one half costs $\log 2 \approx .69$ against any target, more than agreement does.
 # Stripes, which the loss would reward, make up a share of at most {glue:text}`claim-fast-stripes:.2f` of the masks in these steps; whether a longer training of the real network would find them is not shown here.
 #
 # Against the untuned features *Simple* is {glue:text}`fast-all` with all templates
