@@ -373,16 +373,16 @@ if demo:
 # {measured}`semantic-ceiling/the labels, on the grid of patches/miou@photos|.2f` that the grid can hold. Of VOC animals there are fewer photographs than clusters; and most of the demo set's 118 cut-outs for testing appear in two of the 200 scenes, so that
 # a cluster there may know the very object and not its class. The row of colours says how much of it mere appearance can get.
 #
-# **What the tuning does to classes.** In the paper the over-clustered number goes from {reported}`diffncut-3/DINO/miou@voc12_val@group=K = 500` to {reported}`diffncut-3/Ours/miou@voc12_val@group=K = 500` percent. Here the change is {measured}`diffncut-3-differences/Ours minus untuned, over-clustered/miou_change@demo|+.3f ci` on demo scenes and
+# **What the tuning does to classes.** In the paper the over-clustered number goes from {reported}`diffncut-3/DINO/miou@voc12_val@group=K = 500` to {reported}`diffncut-3/Ours/miou@voc12_val@group=K = 500` percent. Here it changes by
+# {measured}`diffncut-3-differences/Ours minus untuned, over-clustered/miou_change@demo|+.3f ci` on demo scenes and by
 # {measured}`diffncut-3-differences/Ours minus untuned, over-clustered/miou_change@photos|+.3f ci` on photographs. {numref}`tab-semantic-parts-change` takes it apart. On the photographs the clusters of tuned
-# features separate objects from ground by {measured}`semantic-parts-change/object or ground/miou_change@photos|+.3f ci`, which agrees with the better masks of {doc}`84_tuned_on_photographs`, and tell the classes of object pixels
-# apart by {measured}`semantic-parts-change/class of object pixels/miou_change@photos|+.3f ci`. The loss asks for the first: two views of one photograph should be cut into object and ground alike. Nothing in it asks that a cow
-# differ from a sheep, and features in which all objects resemble each other satisfy it too. A network that finds objects better need not know them better, and a table of masks cannot show it.
-# On the demo scenes, further from the tuning's photographs, both change by {measured}`semantic-parts-change/object or ground/miou_change@demo|+.3f ci` and
-# {measured}`semantic-parts-change/class of object pixels/miou_change@demo|+.3f ci`.
+# features separate objects from ground by {measured}`semantic-parts-change/object or ground/miou_change@photos|+.3f ci` of mean IoU, and tell the classes of object pixels
+# apart by {measured}`semantic-parts-change/class of object pixels/miou_change@photos|+.3f ci`; on the demo scenes, further from the tuning's photographs, the two changes are {measured}`semantic-parts-change/object or ground/miou_change@demo|+.3f ci` and
+# {measured}`semantic-parts-change/class of object pixels/miou_change@demo|+.3f ci`. The loss asks for the first: two views of one photograph should be cut into object and ground alike. Nothing in it asks that a cow
+# differ from a sheep, and features in which all objects resemble each other satisfy it too. So the second number may have either sign, and a table of masks ({doc}`84_tuned_on_photographs`) cannot show it.
 #
-# This does not contradict the paper's table. Its tuning for this table saw ImageNet-100 or COCO (section 4.3), from a network that had learned from photographs; ours saw a folder in which two thirds of the photographs show dogs, and began from a
-# network that brain scans had changed. It is also one network, the mean of three tunings: the intervals are over photographs and clusterings.
+# The paper's table is another experiment. Its tuning for this table saw ImageNet-100 or COCO (section 4.3), from a network that had learned from photographs; ours saw a folder in which two thirds of the photographs show dogs, and began from a
+# network that brain scans had changed. Ours is also one network, the mean of three tunings: the intervals are over photographs and clusterings.
 #
 # ```{exercise-start} A class nobody wants
 # :label: ex-class-nobody-wants
