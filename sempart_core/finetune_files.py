@@ -28,7 +28,8 @@ def delta_of(encoder: Encoder, backbone: Backbone) -> dict[str, Tensor]:
     base = dict(backbone.model.named_parameters())
     out = {}
     for k, p in encoder.tuned().items():
-        out[k] = (p.detach().cpu() - base[k].detach().cpu()).half().contiguous()
+        # + 0.0 makes zeros positive, as a mean of files leaves them: equal weights then have equal hashes.
+        out[k] = ((p.detach().cpu() - base[k].detach().cpu()).half() + 0.0).contiguous()
         if not bool(torch.isfinite(out[k]).all()):
             raise TrainingError(
                 f"{k}: the tuned weights are not finite, or further from the backbone's than half precision reaches, so "
