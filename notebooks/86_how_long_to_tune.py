@@ -192,7 +192,7 @@ for name in METHODS:
     said = against_mean[shown, name]
     glue(f"length-{key}-mean", sum(d.verdict() == "lower" for d in said.values()))
     glue(f"length-{key}-each", sum(d.verdict() == "higher" for d in said.values()))
-    glue("length-means", len(said))
+glue("length-means", len(said))
 
 # %% [markdown]
 # ```{glue:figure} fig-length-simple
