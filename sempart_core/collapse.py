@@ -23,8 +23,8 @@ def collapse_shares(m: Tensor, close: float = 0.9, span: float = 0.05) -> dict[s
         this with it and its complement with the complement: halves and stripes alike. ``vertical``: columns.
     span : float
         ``uniform``: the middle nine tenths of the values differ by less than this. All of them cannot: a unit vector
-        orthogonal to 1, as those of ``D - W`` are, spans ``2 / sqrt(N)`` at least. A mask of one grey belongs to a vector that lives on a few
-        patches.
+        orthogonal to 1, as those of ``D - W`` are, spans ``2 / sqrt(N)`` at least. A mask of one grey belongs to a
+        vector that lives on a few patches.
     """
     hard = m > 0.5
     low, high = torch.quantile(m.float().flatten(1), m.new_tensor([0.05, 0.95], dtype=torch.float32), dim=1)
